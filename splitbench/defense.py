@@ -1,0 +1,127 @@
+"""What the device does to its features before they leave."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from splitbench.codec import Codec
+from splitbench.data.images import LabeledImages
+from splitbench.described import Described
+from splitbench.progress import Progress
+from splitbench.release import Tensors
+from splitbench.split import Split
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """What a defense promises, and under which assumptions.
+
+    Attributes:
+        kind: ``none`` (nothing is claimed) or ``empirical`` (only the attacks of this benchmark
+            speak for it). Formal kinds come with the mechanisms that have them.
+        statement: One sentence for the leaderboard.
+    """
+
+    kind: Literal["none", "empirical"]
+    statement: str
+
+
+OnStep = Callable[[Progress], None]
+
+
+def silent(progress: Progress) -> None:
+    """Ignore progress."""
+    del progress
+
+
+class Defense(Described, nn.Module, ABC):
+    """Changes what is released; may also change or train the two sides of the split.
+
+    A deployment calls, in this order: `adapt` once (structure), `fit` once (training, on the train
+    role only), then `protect` for every message, in training and in inference alike, and
+    `restore` on the server.
+
+    Class attributes:
+        stochastic: `protect` draws fresh randomness for every message, also in eval mode.
+        differentiable: Gradients flow through `protect`.
+        off: Constructor keywords at which the release equals the undefended one.
+        knob: The keyword that sets the strength, with the direction in which it protects more.
+    """
+
+    stochastic: ClassVar[bool]
+    differentiable: ClassVar[bool]
+    off: ClassVar[dict[str, object] | None] = None
+    knob: ClassVar[tuple[str, Literal["up", "down"]] | None] = None
+
+    @property
+    def changes_client(self) -> bool:
+        """Whether `adapt` or `fit` changes what the client computes.
+
+        The features of such a deployment cannot be shared between cuts.
+        """
+        return False
+
+    @property
+    def codec(self) -> Codec | None:
+        """The codec that this defense brings; None leaves the choice to the experiment."""
+        return None
+
+    def adapt(self, split: Split) -> Split:
+        """Return the split whose structure this defense needs; the default keeps it."""
+        return split
+
+    def fit(
+        self,
+        split: Split,
+        train: LabeledImages,
+        *,
+        generator: torch.Generator,
+        on_step: OnStep = silent,
+    ) -> None:
+        """Train or calibrate on the train role; may change the modules of `split` in place."""
+        del split, train, generator, on_step
+
+    @abstractmethod
+    def protect(self, features: Tensors, *, generator: torch.Generator) -> Tensors:
+        """Turn the client's features into what leaves the device (before the codec).
+
+        Args:
+            features: Live tensors of the cut, each ``(b, *shape)``; left untouched.
+            generator: Source of the message's fresh randomness.
+
+        Returns:
+            Tensors that the server accepts after `restore`.
+        """
+
+    def restore(self, tensors: Tensors) -> Tensors:
+        """Server side of the defense; the default is the identity."""
+        return tensors
+
+    def pool(self, observations: list[Tensors]) -> Tensors:
+        """Combine several releases of the same input into one that serves the adversary best.
+
+        The default is the mean: sufficient for Gaussian noise, and consistent for every
+        zero-mean noise. Where nothing is random they are all equal, and the first is returned.
+        """
+        if not self.stochastic:
+            return observations[0]
+        return tuple(torch.stack(parts).mean(0) for parts in zip(*observations, strict=True))
+
+    def negative_log_likelihood(
+        self, observed: Tensors, features: Tensors, *, observations: int = 1
+    ) -> Float[Tensor, " b"] | None:
+        """Exact ``-log p(observed | features)`` up to a constant, per example.
+
+        None for deterministic defenses, where the codec's distance is used instead.
+        """
+        del observed, features, observations
+        return None
+
+    def guarantee(self) -> Guarantee:
+        """What is promised; the default promises nothing."""
+        return Guarantee("none", "no formal guarantee")

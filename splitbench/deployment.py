@@ -1,0 +1,110 @@
+"""A split system as it runs: client, defense, codec, server."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from splitbench.codec import Codec
+from splitbench.defense import Defense
+from splitbench.release import Release, Tensors, TensorSpec
+from splitbench.split import Split, Taps
+
+
+class SharedClient:
+    """The features of one batch at several cuts, from one forward of the frozen client.
+
+    Keeps the features of the last batch it was shown: deployments at different cuts that are
+    asked about the same tensor cost one forward together.
+    """
+
+    def __init__(self, taps: Taps) -> None:
+        """Serve the cuts of `taps`."""
+        self.taps = taps
+        self._last: tuple[Tensor, dict[str, Tensors]] | None = None
+
+    def features(self, images: Tensor, cut: str) -> Tensors:
+        """Live tensors at one cut."""
+        if self._last is None or self._last[0] is not images:
+            with torch.no_grad():
+                self._last = images, self.taps(images)
+        return self._last[1][cut]
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One model, cut once, defended and encoded.
+
+    Attributes:
+        split: Client and server as adapted and fitted by the defense; frozen, in eval mode.
+        defense: The fitted defense.
+        codec: What makes bytes of the protected features.
+        specs: Shapes of the released tensors.
+        shared: Serves the features where the client is the undefended model's.
+        plain: The undefended codec, for `undefended`.
+    """
+
+    split: Split
+    defense: Defense
+    codec: Codec
+    specs: tuple[TensorSpec, ...]
+    plain: tuple[Defense, Codec]
+    shared: SharedClient | None = None
+
+    def features(self, images: Tensor) -> Tensors:
+        """The client's output, without gradients."""
+        if self.shared is not None:
+            return self.shared.features(images, self.split.cut.name)
+        with torch.no_grad():
+            return tuple(self.split.client(images))
+
+    @torch.no_grad()
+    def release(
+        self, images: Tensor, *, generator: torch.Generator, observations: int = 1
+    ) -> Release:
+        """What arrives after defense and codec, simulated without making bytes."""
+        features = self.features(images)
+        seen = [
+            self.codec.transform(self.defense.protect(features, generator=generator))
+            for _ in range(observations)
+        ]
+        return Release(seen[0] if observations == 1 else self.defense.pool(seen))
+
+    @torch.no_grad()
+    def transmit(
+        self, images: Tensor, *, generator: torch.Generator, observations: int = 1
+    ) -> Release:
+        """The real message of each image: protected, encoded to bytes, decoded again.
+
+        `payload_bytes` is the length of one message (the first, where several are observed).
+        """
+        features = self.features(images)
+        seen: list[Tensors] = []
+        payload = torch.zeros(len(images), dtype=torch.int64)
+        for k in range(observations):
+            protected = self.defense.protect(features, generator=generator)
+            messages = [self.codec.encode([t[i] for t in protected]) for i in range(len(images))]
+            decoded = [self.codec.decode(message) for message in messages]
+            seen.append(tuple(torch.stack(ts) for ts in zip(*decoded, strict=True)))
+            if k == 0:
+                payload = torch.tensor([len(message) for message in messages])
+        tensors = seen[0] if observations == 1 else self.defense.pool(seen)
+        return Release(tensors, payload_bytes=payload)
+
+    @torch.no_grad()
+    def predict(self, release: Release) -> Tensor:
+        """The server's logits, ``(b, classes)``."""
+        logits: Tensor = self.split.server(self.defense.restore(release.tensors))
+        return logits
+
+    def mismatch(self, release: Release, features: Tensors, *, observations: int = 1) -> Tensor:
+        """How badly features explain a release, per example ``(b,)``; see `Surface.mismatch`."""
+        exact = self.defense.negative_log_likelihood(
+            release.tensors, features, observations=observations
+        )
+        return self.codec.distance(release.tensors, features) if exact is None else exact
+
+    def undefended(self) -> "Deployment":
+        """The same client as a naive adversary imagines it: no defense, the plain codec."""
+        defense, codec = self.plain
+        return replace(self, defense=defense, codec=codec)

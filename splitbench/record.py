@@ -1,0 +1,181 @@
+"""The result of one cell, and the per-example scores that it summarises."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load
+
+SCHEMA = 1
+
+
+class SchemaError(ValueError):
+    """A record on disk does not have the form that this version reads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """An estimate with its 95 % interval.
+
+    Attributes:
+        mean: The estimate.
+        low: Lower end.
+        high: Upper end.
+        n: Examples behind it.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What was evaluated. Two records of equal cells may be averaged over their seeds.
+
+    `defense`, `codec`, `attack` are full constructor expressions; the `*_name` fields are the
+    short labels of the leaderboard.
+    """
+
+    data: str
+    model: str
+    cut: str
+    cut_index: int
+    defense: str
+    defense_name: str
+    codec: str
+    attack: str
+    attack_name: str
+    floor: bool
+    threat: Mapping[str, Any]
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One row of evidence.
+
+    Attributes:
+        protocol: Suite with its version; leaderboards never mix protocols.
+        cell_id: Hash of everything that determines the numbers, and of the source code.
+        status: ``failed`` cells are rows too, with their `error`; ``not_applicable`` where the
+            threat model does not grant what the attack needs.
+        utility: ``accuracy`` with the defense on, ``accuracy_undefended``.
+        leakage: ``L`` (fraction of explained variance above the floor), ``excess`` (above the
+            class-conditional floor), raw metrics by key.
+        normalised: Metrics scaled to 0 at the floor and 1 at the ceiling.
+        floors: Mean score of each blind guess, by ``floor/metric``.
+        ceilings: Score of the secret itself, by metric.
+        unavailable: Metrics that could not be computed here, with the reason.
+        cost: ``payload_bytes_mean/max``, ``client_ms``, ``server_ms``, ``encode_ms``,
+            ``decode_ms`` (medians, with ``_p95``), ``client_flops``, ``server_flops``,
+            ``client_params``, ``attack_seconds``, ``queries``.
+        flags: Warnings, explained on the leaderboard.
+        claimed: Numbers of a paper that this cell reproduces.
+        data_fingerprints: SHA-256 of the four roles.
+        environment: Versions, threads, processor.
+        scores_file: Per-example scores, relative to the record's file.
+        scores_sha256: Checksum of that file.
+    """
+
+    schema: int = SCHEMA
+    protocol: str
+    cell_id: str
+    job_id: str
+    status: Literal["ok", "failed", "not_applicable"]
+    error: str | None = None
+    cell: Cell
+    targets: int
+    utility: Mapping[str, Interval] = field(default_factory=dict)
+    leakage: Mapping[str, Interval] = field(default_factory=dict)
+    normalised: Mapping[str, Interval] = field(default_factory=dict)
+    floors: Mapping[str, float] = field(default_factory=dict)
+    ceilings: Mapping[str, float] = field(default_factory=dict)
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
+    guarantee: Mapping[str, str] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+    claimed: Mapping[str, float] = field(default_factory=dict)
+    data_fingerprints: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    scores_file: str | None = None
+    scores_sha256: str | None = None
+
+    def to_json(self) -> str:
+        """One JSON document; NaN is refused."""
+        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Record":
+        """Read a record back.
+
+        Raises:
+            SchemaError: Not JSON, or another schema, or keys that are missing or unknown.
+        """
+        try:
+            raw = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise SchemaError(f"not a JSON document: {error}") from error
+        if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
+            found = raw.get("schema") if isinstance(raw, dict) else type(raw).__name__
+            raise SchemaError(f"record has schema {found!r}, this version reads {SCHEMA}")
+        wanted = {f.name for f in dataclasses.fields(cls)}
+        if set(raw) != wanted:
+            missing, unknown = sorted(wanted - set(raw)), sorted(set(raw) - wanted)
+            raise SchemaError(f"record lacks {missing}, has unknown {unknown}")
+        intervals = {
+            name: {key: Interval(**value) for key, value in raw[name].items()}
+            for name in ("utility", "leakage", "normalised")
+        }
+        return cls(**{**raw, **intervals, "cell": Cell(**raw["cell"]), "flags": tuple(raw["flags"])})
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Per-example arrays of one cell.
+
+    Attributes:
+        metrics: Metric key to ``(n,)`` scores of the guesses.
+        floors: ``floor/metric`` to ``(n,)`` scores of the blind guesses on the same targets.
+        guesses: First few guesses, uint8 ``(g, c, h, w)``, for the gallery.
+        truths: The images behind them.
+    """
+
+    metrics: Mapping[str, NDArray[np.float64]]
+    floors: Mapping[str, NDArray[np.float64]]
+    guesses: NDArray[np.uint8]
+    truths: NDArray[np.uint8]
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Flat names for a safetensors file."""
+        named: dict[str, NDArray[Any]] = {"guesses": self.guesses, "truths": self.truths}
+        named |= {f"metric:{key}": np.asarray(v) for key, v in self.metrics.items()}
+        named |= {f"floor:{key}": np.asarray(v) for key, v in self.floors.items()}
+        return named
+
+    @classmethod
+    def load(cls, path: Path, sha256: str | None = None) -> "Scores":
+        """Read what `arrays` named.
+
+        Raises:
+            SchemaError: The file is missing, damaged, or not what the record's checksum says.
+        """
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise SchemaError(f"cannot read the scores {path}: {error.strerror}") from error
+        if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+            raise SchemaError(f"{path} is damaged (checksum): delete its cell and run it again")
+        named = load(content)
+
+        def part(prefix: str) -> dict[str, NDArray[np.float64]]:
+            return {k.removeprefix(prefix): v for k, v in named.items() if k.startswith(prefix)}
+
+        return cls(part("metric:"), part("floor:"), named["guesses"], named["truths"])

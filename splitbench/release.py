@@ -1,0 +1,76 @@
+"""What leaves the device."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+Tensors = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, shape (without the batch axis) and dtype of one live tensor of a cut."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+    @property
+    def numel(self) -> int:
+        """Values per example."""
+        return int(torch.Size(self.shape).numel())
+
+    @property
+    def bytes(self) -> int:
+        """Bytes per example before any codec."""
+        return self.numel * getattr(torch, self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Release:
+    """The decoded message of a batch, all of it visible to the adversary.
+
+    Attributes:
+        tensors: The live tensors of the cut after defense and codec, each of shape ``(b, *shape)``.
+        side: Everything else that travels (masks, indices, exit decisions), each ``(b, ...)``.
+        payload_bytes: Length of the encoded message per example, shape ``(b,)``; None for
+            releases that an adversary simulated without encoding them.
+    """
+
+    tensors: Tensors
+    side: Mapping[str, Tensor] = field(default_factory=dict)
+    payload_bytes: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
+
+    def __getitem__(self, index: slice | Tensor) -> "Release":
+        """Select examples."""
+        payload = None if self.payload_bytes is None else self.payload_bytes[index]
+        return Release(
+            tuple(t[index] for t in self.tensors),
+            {name: value[index] for name, value in self.side.items()},
+            payload,
+        )
+
+    def flat(self) -> Tensor:
+        """All values that the adversary sees as one float matrix, shape ``(b, values)``."""
+        parts = [*self.tensors, *self.side.values()]
+        return torch.cat([p.reshape(len(p), -1).float() for p in parts], dim=1)
+
+    def detach(self) -> "Release":
+        """The same release outside any autograd graph."""
+        return replace(self, tensors=tuple(t.detach() for t in self.tensors))
+
+    @staticmethod
+    def concatenate(parts: "list[Release]") -> "Release":
+        """Join batches into one."""
+        payloads = [p.payload_bytes for p in parts]
+        known = [p for p in payloads if p is not None]
+        return Release(
+            tuple(torch.cat(ts) for ts in zip(*(p.tensors for p in parts), strict=True)),
+            {name: torch.cat([p.side[name] for p in parts]) for name in parts[0].side},
+            torch.cat(known) if len(known) == len(payloads) else None,
+        )

@@ -1,0 +1,5 @@
+"""Codecs: how the tensors of one example become the bytes that leave the device.
+
+``Float32``, ``Float16``, ``Uniform`` and ``TopK`` carry the tensors of any cut; ``RawImage`` and
+``Jpeg`` carry the image itself, for the cut "input". All share one message format (``container``).
+"""

@@ -1,0 +1,75 @@
+"""Metrics of pixels, and what the base class refuses."""
+
+import numpy as np
+import pytest
+import torch
+
+from splitbench.metrics.independent_accuracy import IndependentAccuracy
+from splitbench.metrics.mean_squared_error import MeanSquaredError
+from splitbench.metrics.peak_signal_to_noise import PeakSignalToNoise
+from splitbench.metrics.structural_similarity import StructuralSimilarity
+from splitbench.rng import stream
+
+
+def pictures(*shape):
+    return torch.rand(shape, generator=stream(0, "unit", "metrics"))
+
+
+def test_squared_error_of_float32_images_is_computed_in_float64():
+    truth = torch.zeros(1, 1, 64, 64)
+    assert float(MeanSquaredError()(truth + 0.1, truth)) == float(np.float32(0.1)) ** 2
+
+
+def test_peak_signal_to_noise_ends_at_its_cap():
+    x = pictures(2, 1, 4, 4) * 0.9
+    close = x + torch.tensor([0.0, 1e-5]).view(2, 1, 1, 1)
+    assert PeakSignalToNoise()(close, x).tolist() == [60, 60]
+    assert PeakSignalToNoise(cap_db=30.0)(x + 0.01, x).tolist() == [30, 30]
+    assert PeakSignalToNoise(cap_db=120.0)(close, x).tolist()[0] == 120
+
+
+@pytest.mark.parametrize("cap", [0.0, -1.0, float("inf"), float("nan")])
+def test_peak_signal_to_noise_refuses_a_cap_that_keeps_no_mean_finite(cap):
+    with pytest.raises(ValueError, match="cap_db"):
+        PeakSignalToNoise(cap_db=cap)
+
+
+def test_structural_similarity_names_the_window_that_does_not_fit():
+    x = pictures(1, 1, 30, 10)
+    with pytest.raises(ValueError, match="11 x 11 pixels, larger than the 30 x 10 images"):
+        StructuralSimilarity()(x, x)
+
+
+def test_structural_similarity_of_float32_images_is_computed_in_float64():
+    x, y = pictures(2, 1, 1, 16, 16)
+    ssim = StructuralSimilarity()
+    assert float(ssim(x, y)) == float(ssim(x.double(), y.double()))
+
+
+@pytest.mark.parametrize(
+    ("guess", "truth", "message"),
+    [
+        (pictures(2, 1, 4, 4), pictures(1, 1, 4, 4), "differ in shape"),
+        (pictures(2, 1, 4, 4), pictures(2, 3, 4, 4), "differ in shape"),
+        (pictures(1, 4, 4), pictures(1, 4, 4), "guess must be float images"),
+        (pictures(0, 1, 4, 4), pictures(0, 1, 4, 4), "guess must be float images"),
+        (torch.ones(1, 1, 4, 4, dtype=torch.uint8), pictures(1, 1, 4, 4), "torch.uint8"),
+        (pictures(1, 1, 4, 4) - 0.5, pictures(1, 1, 4, 4), r"guess must be in \[0, 1\]"),
+        (pictures(1, 1, 4, 4), pictures(1, 1, 4, 4) * 255, "divide by 255"),
+        (pictures(1, 1, 4, 4), pictures(1, 1, 4, 4) / 0, "truth holds NaN or infinite"),
+    ],
+)
+def test_a_metric_refuses_what_are_not_images_and_says_why(guess, truth, message):
+    with pytest.raises(ValueError, match=message):
+        MeanSquaredError()(guess, truth)
+
+
+@pytest.mark.parametrize("labels", [torch.zeros(3), torch.zeros(2, 1), torch.tensor(1)])
+def test_a_metric_of_labels_wants_one_integer_per_guess(labels):
+    with pytest.raises(ValueError, match="one integer label per guess"):
+        IndependentAccuracy()(pictures(3, 1, 8, 8), labels)
+
+
+def test_scores_carry_no_gradient():
+    guess = pictures(2, 1, 12, 12).requires_grad_()
+    assert not MeanSquaredError()(guess, guess.detach()).requires_grad

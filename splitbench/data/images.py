@@ -1,0 +1,95 @@
+"""Labelled images in memory, and the four roles that data plays."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+ROLES = ("train", "auxiliary", "calibration", "target")
+
+
+@dataclass(frozen=True, eq=False)
+class LabeledImages:
+    """A set of labelled images.
+
+    Attributes:
+        pixels: ``(n, c, h, w)``, uint8 as stored on disk, or float in [0, 1].
+        labels: Class of each image, int64 ``(n,)``.
+        classes: Class names; ``labels`` index into it.
+        identities: Person (or other entity) of each image, int64 ``(n,)``, where known.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    identities: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.pixels.ndim != 4:
+            raise ValueError(f"pixels must be (n, c, h, w), got {tuple(self.pixels.shape)}")
+        if len(self.pixels) != len(self.labels):
+            raise ValueError(f"{len(self.pixels)} images but {len(self.labels)} labels")
+        if self.identities is not None and len(self.identities) != len(self.pixels):
+            raise ValueError(f"{len(self.pixels)} images but {len(self.identities)} identities")
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        c, h, w = self.pixels.shape[1:]
+        return c, h, w
+
+    def images(self, index: Tensor | slice | None = None) -> Tensor:
+        """Images as float32 in [0, 1], shape ``(k, c, h, w)``."""
+        chosen = self.pixels if index is None else self.pixels[index]
+        return chosen.float() / 255 if chosen.dtype == torch.uint8 else chosen
+
+    def subset(self, index: Tensor | slice) -> "LabeledImages":
+        """Select examples."""
+        identities = None if self.identities is None else self.identities[index]
+        return LabeledImages(self.pixels[index], self.labels[index], self.classes, identities)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over shape, pixels and labels: names this exact set, in this order."""
+        digest = hashlib.sha256(repr((tuple(self.pixels.shape), self.pixels.dtype)).encode())
+        digest.update(self.pixels.contiguous().numpy().tobytes())
+        digest.update(self.labels.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The four parts that no image may share.
+
+    Attributes:
+        train: The victim's and the defense's data.
+        auxiliary: The adversary's data.
+        calibration: The judge's data: floors, independent classifier, operating points.
+        target: The images under attack; task accuracy is measured on them too.
+        dropped: Images of the source that are in no part: how many, by reason.
+    """
+
+    train: LabeledImages
+    auxiliary: LabeledImages
+    calibration: LabeledImages
+    target: LabeledImages
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of each part."""
+        return {name: getattr(self, name).fingerprint() for name in ROLES}
+
+
+def join(parts: Sequence[LabeledImages]) -> LabeledImages:
+    """All images of some parts in turn; identities survive where every part has them."""
+    known = [part.identities for part in parts if part.identities is not None]
+    return LabeledImages(
+        pixels=torch.cat([part.pixels for part in parts]),
+        labels=torch.cat([part.labels for part in parts]),
+        classes=parts[0].classes,
+        identities=torch.cat(known) if len(known) == len(parts) else None,
+    )

@@ -51,12 +51,16 @@ class Defense(Described, nn.Module, ABC):
         differentiable: Gradients flow through `protect`.
         off: Constructor keywords at which the release equals the undefended one.
         knob: The keyword that sets the strength, with the direction in which it protects more.
+        nested: Whether a stronger release can be computed from a weaker one, all else being
+            equal: for ``all`` settings of the knob (more noise of a self-decomposable kind), for
+            ``multiples`` (a quantiser whose cells are unions of finer ones), or ``no``.
     """
 
     stochastic: ClassVar[bool]
     differentiable: ClassVar[bool]
     off: ClassVar[dict[str, object] | None] = None
     knob: ClassVar[tuple[str, Literal["up", "down"]] | None] = None
+    nested: ClassVar[Literal["no", "all", "multiples"]] = "no"
 
     @property
     def changes_client(self) -> bool:
@@ -72,7 +76,11 @@ class Defense(Described, nn.Module, ABC):
         return None
 
     def adapt(self, split: Split) -> Split:
-        """Return the split whose structure this defense needs; the default keeps it."""
+        """Return the split whose structure this defense needs; the default keeps it.
+
+        New modules may initialise themselves as usual: an experiment calls this with torch's
+        global generator seeded, and puts it back afterwards (`splitbench.rng.isolated`).
+        """
         return split
 
     def fit(

@@ -1,0 +1,1 @@
+"""Defenses of released features, one method per file."""

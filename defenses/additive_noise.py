@@ -1,0 +1,116 @@
+"""What Gaussian and Laplace noise have in common: a piece, not a defense."""
+
+import math
+from abc import ABC, abstractmethod
+from functools import partial
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from defenses.fine_tuning import fine_tune_server
+from defenses.noise_scale import NoiseScale
+from splitbench.data.images import LabeledImages
+from splitbench.defense import Defense, Guarantee, OnStep, silent
+from splitbench.release import Tensors
+from splitbench.split import Split
+
+
+class AdditiveNoise(Defense, ABC):
+    """Adds independent noise, relative to the size of the features; fresh for every message.
+
+    The scale is measured on the train role by `fit`; the server may be fine-tuned to bear the
+    noise, with the client frozen, so that the features of several cuts can still be shared.
+    Subclasses give the distribution.
+    """
+
+    stochastic: ClassVar[bool] = True
+    differentiable: ClassVar[bool] = True
+    off: ClassVar[dict[str, object] | None] = {"noise_std": 0.0}
+    knob: ClassVar[tuple[str, Literal["up", "down"]] | None] = ("noise_std", "up")
+    nested: ClassVar[Literal["no", "all", "multiples"]] = "all"
+
+    def __init__(
+        self,
+        *,
+        noise_std: float,
+        per: Literal["tensor", "channel"] = "tensor",
+        finetune_epochs: int = 0,
+        learning_rate: float = 1e-3,
+        batch_size: int = 64,
+    ) -> None:
+        super().__init__()
+        if not (noise_std >= 0 and math.isfinite(noise_std)):
+            raise ValueError(f"noise_std={noise_std}: must be finite and not negative; 0 is off")
+        if per not in ("tensor", "channel"):
+            raise ValueError(f"per={per!r}: choose 'tensor' or 'channel'")
+        if finetune_epochs < 0:
+            raise ValueError(f"finetune_epochs={finetune_epochs}: must not be negative; 0 is off")
+        if not learning_rate > 0:
+            raise ValueError(f"learning_rate={learning_rate}: must be positive")
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size}: must be at least 1")
+        self.noise_std = noise_std
+        self.per = per
+        self.finetune_epochs = finetune_epochs
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.scale = NoiseScale(per=per)
+
+    @abstractmethod
+    def noise(self, like: Tensor, *, generator: torch.Generator) -> Tensor:
+        """Independent noise of mean 0 and variance 1, shaped like a tensor."""
+
+    @property
+    def snr_db(self) -> float:
+        """Power of the features over power of the noise, on the train role."""
+        return math.inf if self.noise_std == 0 else -20 * math.log10(self.noise_std)
+
+    def fit(
+        self,
+        split: Split,
+        train: LabeledImages,
+        *,
+        generator: torch.Generator,
+        on_step: OnStep = silent,
+    ) -> None:
+        """Measure the scale; train the server under fresh noise where `finetune_epochs` says so."""
+        self.scale.calibrate(split.client, train)
+        fine_tune_server(
+            split,
+            train,
+            receive=partial(self.protect, generator=generator),
+            epochs=self.finetune_epochs,
+            learning_rate=self.learning_rate,
+            batch_size=self.batch_size,
+            generator=generator,
+            on_step=on_step,
+        )
+
+    def protect(self, features: Tensors, *, generator: torch.Generator) -> Tensors:
+        """Add noise.
+
+        Returns:
+            Tensors of the same shapes.
+
+        Raises:
+            RuntimeError: `fit` was not called and no fitted state was loaded.
+        """
+        if self.noise_std == 0:
+            return features
+        stds = self.stds(features)
+        return tuple(
+            f + std * self.noise(f, generator=generator)
+            for f, std in zip(features, stds, strict=True)
+        )
+
+    def stds(self, features: Tensors) -> Tensors:
+        """Standard deviation of the noise on each tensor, shaped to multiply it."""
+        return tuple(self.noise_std * rms for rms in self.scale(features))
+
+    def guarantee(self) -> Guarantee:
+        """Empirical: features are not clipped, so no sensitivity and no privacy budget follows."""
+        return Guarantee(
+            "empirical",
+            f"noise at {self.snr_db:.1f} dB SNR on unbounded features: not differentially private",
+        )

@@ -1,0 +1,141 @@
+"""What must hold for every message of a defense: randomness, gradients, independence."""
+
+import torch
+
+from splitbench.checks.defense_world import DefenseWorld
+from splitbench.defense import Defense
+from splitbench.release import Tensors
+from splitbench.rng import stream
+
+
+def check_stochastic_is_honest(defense: Defense, world: DefenseWorld) -> None:
+    """Messages under different seeds differ exactly where `stochastic` says so."""
+    deployed = world.deploy(defense)
+    one, other = (
+        deployed.release(world.targets, generator=stream(seed, "message")).tensors
+        for seed in (1, 2)
+    )
+    differ = not equal(one, other)
+    assert differ == defense.stochastic, (
+        f"messages under two seeds {'differ' if differ else 'are equal'}: set "
+        f"stochastic = {differ}, or draw all randomness from the generator argument"
+    )
+
+
+def check_fresh_noise_between_messages(defense: Defense, world: DefenseWorld) -> None:
+    """One generator never gives the same noise twice."""
+    if not defense.stochastic:
+        return
+    deployed = world.deploy(defense)
+    generator = stream(0, "message")
+    first = deployed.release(world.targets, generator=generator).tensors
+    second = deployed.release(world.targets, generator=generator).tensors
+    assert not equal(first, second), (
+        "two messages of one image are equal: draw new noise in every call, keep none"
+    )
+
+
+def check_fresh_noise_within_a_batch(defense: Defense, world: DefenseWorld) -> None:
+    """The examples of one batch get noise of their own."""
+    if not defense.stochastic:
+        return
+    same = world.targets[:1].repeat(2, 1, 1, 1)
+    sent = world.deploy(defense).release(same, generator=stream(0, "message")).tensors
+    assert any(not torch.equal(t[0], t[1]) for t in sent), (
+        "two examples of a batch got the same noise: draw it with the batch axis"
+    )
+
+
+def check_differentiable_is_honest(defense: Defense, world: DefenseWorld) -> None:
+    """Gradients flow through `protect` exactly where `differentiable` says so."""
+    deployed = world.deploy(defense)
+    features = tuple(f.clone().requires_grad_() for f in deployed.features(world.targets))
+    sent = deployed.defense.protect(features, generator=stream(0, "message"))
+    # Unequal weights, lest a defense that normalises its output has a gradient of zero.
+    total = torch.stack(
+        [(t * torch.linspace(1, 2, t[0].numel()).view(t[0].shape)).sum() for t in sent]
+    )
+    flows = total.requires_grad
+    if flows:
+        gradients = torch.autograd.grad(total.sum(), features, allow_unused=True)
+        flows = all(g is not None and bool(g.isfinite().all() and g.any()) for g in gradients)
+    assert flows == defense.differentiable, (
+        f"the gradient of protect is {'there' if flows else 'missing, zero or not finite'}: set "
+        f"differentiable = {flows}, or let gradients through"
+    )
+
+
+def check_protects_in_eval_mode_too(defense: Defense, world: DefenseWorld) -> None:
+    """Training mode and eval mode release the same."""
+    deployed = world.deploy(defense)
+    features = deployed.features(world.targets)
+    modes = [
+        deployed.defense.train(training).protect(features, generator=stream(0, "message"))
+        for training in (True, False)
+    ]
+    assert equal(*modes), (
+        "the release depends on the training mode: inference runs in eval mode, where dropout and "
+        "its like stop; protect must not look at self.training"
+    )
+
+
+def check_protect_is_pure(defense: Defense, world: DefenseWorld) -> None:
+    """`protect` changes neither the features that it is lent nor the state of the defense."""
+    deployed = world.deploy(defense)
+    features = deployed.features(world.targets)
+    copies = tuple(f.clone() for f in features)
+    before = {name: value.clone() for name, value in deployed.defense.state_dict().items()}
+    deployed.defense.protect(features, generator=stream(0, "message"))
+    assert equal(features, copies), "protect changed the features in place: work on copies"
+    after = deployed.defense.state_dict()
+    changed = [name for name, value in before.items() if not torch.equal(value, after[name])]
+    assert not changed, f"protect changed {changed}: learn in fit, nothing afterwards"
+
+
+def check_examples_do_not_mix(defense: Defense, world: DefenseWorld) -> None:
+    """What is released for one image does not depend on the others of its batch."""
+    deployed = world.deploy(defense)
+    first, half = world.targets[:1], len(world.targets) // 2
+    batches = [
+        torch.cat([first, world.targets[1:half]]),
+        torch.cat([first, world.targets[half + 1 :]]),
+    ]
+    one, other = (
+        deployed.release(batch, generator=stream(0, "message")).tensors for batch in batches
+    )
+    pairs = zip(one, other, strict=True)
+    assert all(torch.allclose(a[0], b[0], rtol=1e-5, atol=1e-6) for a, b in pairs), (
+        "the release of an image changes with its batch: a device sees one image; use no "
+        "statistics of the batch, and batch normalisation only in eval mode"
+    )
+
+
+def check_likelihood_prefers_the_truth(defense: Defense, world: DefenseWorld) -> None:
+    """The likelihood, where there is one, speaks for the features that were released."""
+    deployed = world.deploy(defense)
+    features = deployed.features(world.targets)
+    for k in (1, 2, 3):
+        release = deployed.release(world.targets, generator=stream(k, "message"), observations=k)
+        surprise = [
+            deployed.defense.negative_log_likelihood(release.tensors, guess, observations=k)
+            for guess in (features, tuple(f.roll(1, 0) for f in features))
+        ]
+        truth, other = surprise
+        if truth is None or other is None:
+            return
+        assert defense.stochastic, "nothing is random: return None, the codec's distance is used"
+        assert tuple(truth.shape) == (len(world.targets),), (
+            f"the likelihood has shape {tuple(truth.shape)}: return one value per example"
+        )
+        assert bool(truth.isfinite().all() and other.isfinite().all()), (
+            "the likelihood is not finite: no noise may have scale zero"
+        )
+        assert float(truth.mean()) < float(other.mean()), (
+            f"{k} releases speak for the features of another image: return the negative "
+            "logarithm, for what pool keeps"
+        )
+
+
+def equal(one: Tensors, other: Tensors) -> bool:
+    """Whether two releases are the same, bit for bit."""
+    return len(one) == len(other) and all(map(torch.equal, one, other))

@@ -116,6 +116,23 @@ class Scalar(nn.Module):
         return torch.relu(self.conv(x) * brightest)
 
 
+class BatchMean(nn.Module):
+    """Beside each image lives a tensor that belongs to all of them."""
+
+    def forward(self, x):
+        x = x - 0.5
+        mean = torch.tanh(x.mean(0, keepdim=True))
+        return (F.relu(x) - mean) * x  # not in place: x is still what it was
+
+
+class Counts(nn.Module):
+    """Asks the shape of something whose shape depends on the pixels."""
+
+    def forward(self, x):
+        bright = torch.nonzero(x > 0.5).shape[0]
+        return torch.tanh(x.flatten(1)) * bright
+
+
 class Pair(nn.Module):
     def forward(self, x, mask=None):
         if mask is not None:
@@ -132,7 +149,19 @@ class Inner(nn.Module):
         return y.reshape(folded.shape[0], -1).reshape(x.shape[0], x.shape[1], -1).sum(2)
 
 
-TOYS = [Residual, Inception, InPlace, Chunked, ClassToken, TokenFirst, Scalar, Pair, Inner]
+TOYS = [
+    Residual,
+    Inception,
+    InPlace,
+    Chunked,
+    ClassToken,
+    TokenFirst,
+    Scalar,
+    BatchMean,
+    Counts,
+    Pair,
+    Inner,
+]
 
 
 def build(toy):
@@ -188,6 +217,19 @@ def test_values_that_do_not_depend_on_the_pixels_are_never_sent():
 
 def test_tensors_without_a_leading_batch_axis_are_not_cut():
     assert list(live(build(TokenFirst))) == ["input", "flatten", "output"]
+
+
+def test_tensors_shared_by_the_batch_are_not_cut():
+    assert live(build(BatchMean)) == {
+        "input": ["input"],
+        "sub": ["sub"],
+        "sub_1": ["sub", "sub_1"],
+        "output": ["mul"],
+    }
+
+
+def test_sizes_that_depend_on_the_pixels_are_not_sent():
+    assert list(live(build(Counts))) == ["input", "gt", "output"]
 
 
 def test_numbers_read_from_the_data_are_not_sent():

@@ -24,7 +24,7 @@ class LooksAtTheData(nn.Module):
 class WritesIntoAView(nn.Module):
     def forward(self, x):
         x = x * 1
-        x[:, 0].add_(1)
+        x[:, 0].mul_(2)
         return x
 
 
@@ -158,8 +158,8 @@ def test_global_state_of_torch_is_left_untouched():
 
 
 def test_both_sides_are_in_eval_mode_with_parameters_of_their_own():
-    model = network().train()
-    parts = split(model, IMAGES, "2")
+    model = nn.Sequential(network(), nn.Sequential(nn.Linear(5, 5), nn.ReLU())).train()
+    parts = split(model, IMAGES, "0.2")
     sides = [parts.client, parts.server]
     assert not any(module.training for side in sides for module in side.modules())
     pointers = [p.data_ptr() for m in (model, *sides) for p in m.parameters()]
@@ -174,6 +174,31 @@ def test_a_module_used_on_both_sides_is_two_modules():
     with torch.no_grad():
         parts.client.get_submodule("0").weight.zero_()
     assert bool(parts.server.get_submodule("0").weight.any())
+
+
+def test_the_server_follows_its_tensors_to_another_device():
+    class Positions(nn.Module):
+        def forward(self, x):
+            return torch.tanh(x) + torch.arange(x.shape[-1], device=x.device)
+
+    server = split(Positions(), IMAGES, "tanh").server
+    assert server((IMAGES.to("meta"),)).device.type == "meta"
+
+
+def test_each_side_keeps_the_assertions_of_its_part():
+    class Checked(nn.Module):
+        def forward(self, x):
+            torch._assert(x.shape[1] == 3, "three channels")
+            x = torch.tanh(x)
+            torch._assert(x.shape[2] == 8, "eight rows")
+            return torch.relu(x)
+
+    parts = split(Checked(), IMAGES, "tanh")
+    with pytest.raises(AssertionError, match="three channels"):
+        parts.client(IMAGES[:, :2])
+    parts.client(IMAGES[:, :, :7])
+    with pytest.raises(AssertionError, match="eight rows"):
+        parts.server((IMAGES[:, :, :7],))
 
 
 def test_gradients_flow_from_the_loss_to_the_image_and_to_both_sides():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 
 import pytest
 import torch
@@ -150,6 +151,26 @@ def test_accuracy_counts_in_eval_mode_and_puts_the_mode_back():
     assert result.low == pytest.approx(0.5958, abs=1e-4)  # Wilson, 9 of 10
     assert result.high == pytest.approx(0.9821, abs=1e-4)
     assert model.training
+
+
+def test_smoothed_labels_keep_the_loss_above_their_entropy():
+    def loss(smoothing):
+        settings = {**QUICK, "epochs": 10, "augment": "none", "label_smoothing": smoothing}
+        training = Training(**settings)
+        return training.fit(fresh(), stripes(128), generator=stream(0, "training")).loss
+
+    entropy = -0.85 * math.log(0.85) - 3 * 0.05 * math.log(0.05)  # 0.2 spread over four classes
+    assert loss(0.0) < 0.5 * entropy < entropy < loss(0.2)
+
+
+def test_weight_decay_shrinks_the_weights():
+    def norm(decay):
+        model = fresh()
+        training = Training(**QUICK, weight_decay=decay)
+        training.fit(model, stripes(64), generator=stream(0, "training"))
+        return float(weights(model).norm())
+
+    assert norm(5.0) < 0.9 * norm(0.0)
 
 
 def test_a_loss_that_is_not_finite_stops_the_training():

@@ -1,0 +1,198 @@
+"""A split system so small and easy that what an attack must achieve there is known."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import pi
+
+import torch
+from torch import Tensor, nn
+
+from splitbench.codecs.float32 import Float32
+from splitbench.data.images import LabeledImages
+from splitbench.defense import Defense
+from splitbench.deployment import Deployment
+from splitbench.feed import Feed
+from splitbench.release import Release, Tensors, TensorSpec
+from splitbench.rng import isolated, normal_like, stream
+from splitbench.split import Cut, Split
+from splitbench.threat import Surface, ThreatModel
+
+SIDE, CLASSES, TARGETS, AUXILIARY = 8, 4, 6, 64
+
+
+class Undefended(Defense):
+    """Releases the features as they are."""
+
+    stochastic = False
+    differentiable = True
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def protect(self, features: Tensors, *, generator: torch.Generator) -> Tensors:
+        """Return the features."""
+        del generator
+        return features
+
+
+class Noisy(Undefended):
+    """Adds a little fresh noise to every message, and does not tell its likelihood."""
+
+    stochastic = True
+
+    def protect(self, features: Tensors, *, generator: torch.Generator) -> Tensors:
+        """Return the features with noise of standard deviation 0.05."""
+        return tuple(f + 0.05 * normal_like(f, generator) for f in features)
+
+
+class ToyClient(nn.Module):
+    """An orthogonal map of the image, as a 2x2 stride-2 convolution; so it can be inverted.
+
+    Args:
+        silent: Release the same features for every image instead.
+        forked: Release two tensors, a map and a vector, that hold half of the features each.
+
+    Attributes:
+        images: How many were sent through.
+    """
+
+    def __init__(self, *, silent: bool, forked: bool) -> None:
+        super().__init__()
+        self.unshuffle = nn.PixelUnshuffle(2)
+        self.mix = nn.Conv2d(4, 4, 1)
+        nn.init.orthogonal_(self.mix.weight)
+        if silent:
+            nn.init.zeros_(self.mix.weight)
+        self.norm = nn.BatchNorm2d(4)
+        self.forked = forked
+        self.images = 0
+
+    def forward(self, images: Tensor) -> Tensors:
+        """Images ``(b, 1, 8, 8)`` to features ``(b, 4, 4, 4)``, in one tensor or in two."""
+        self.images += len(images)
+        features: Tensor = self.norm(self.mix(self.unshuffle(images)))
+        return (features[:, :2], features[:, 2:].flatten(1)) if self.forked else (features,)
+
+
+class ToyServer(nn.Module):
+    """A linear head.
+
+    Args:
+        mute: Answer the same for every image.
+    """
+
+    def __init__(self, *, mute: bool) -> None:
+        super().__init__()
+        self.head = nn.Linear(SIDE * SIDE, CLASSES)
+        if mute:
+            nn.init.zeros_(self.head.weight)
+
+    def forward(self, features: Tensors) -> Tensor:
+        """Features to logits ``(b, classes)``."""
+        logits: Tensor = self.head(torch.cat([f.flatten(1) for f in features], dim=1))
+        return logits
+
+
+class ToyFeed(Feed):
+    """Remembers the images that it handed out, beside copies made at that moment."""
+
+    def __init__(self, images: LabeledImages) -> None:
+        super().__init__(images, seed=0)
+        self.served: list[tuple[Tensor, Tensor]] = []
+
+    def batch(self, batch_size: int, step: int) -> Tensor:
+        """Images of one batch."""
+        images = super().batch(batch_size, step)
+        self.served.append((images, images.clone()))
+        return images
+
+
+@dataclass(frozen=True)
+class ToyWorld:
+    """A deployment, the adversary's data, and the images under attack.
+
+    Attributes:
+        deployment: Sends the features in single precision, as they are or with noise.
+        client: What runs on its device.
+        feed: 64 auxiliary images.
+        targets: Six others, ``(6, 1, 8, 8)``.
+    """
+
+    deployment: Deployment
+    client: ToyClient
+    feed: ToyFeed
+    targets: Tensor
+
+    def surface(self, purpose: str, threat: ThreatModel) -> Surface:
+        """Open a surface with everything that the threat model grants."""
+        shape = (1, SIDE, SIDE)
+        return Surface(
+            self.deployment,
+            threat,
+            feed=self.feed,
+            classes=CLASSES,
+            image_shape=shape,
+            seed=0,
+            purpose=purpose,
+        )
+
+    def release(self) -> Release:
+        """What the targets release."""
+        return self.deployment.transmit(self.targets, generator=stream(0, "toy", "release"))
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        """All that an attack must leave as it is."""
+        split = self.deployment.split
+        return {"client": split.client, "server": split.server, "defense": self.deployment.defense}
+
+    def leak(self, guess: Tensor) -> float:
+        """Share of the targets' variance that a guess explains beyond the mean auxiliary image.
+
+        1 is an exact recovery, 0 no better than a blind guess, negative is worse.
+        """
+        blind = self.feed.train.images().mean(0)
+        floor = (self.targets - blind).square().mean()
+        return 1 - float((self.targets - guess).square().mean() / floor)
+
+
+def toy_world(
+    *, silent: bool = False, forked: bool = False, mute: bool = False, noisy: bool = False
+) -> ToyWorld:
+    """Build the toy world; the same one for the same arguments.
+
+    Args:
+        silent: The features are the same for every image: nothing can be learnt about one.
+        forked: The cut carries two tensors of different rank.
+        mute: The server answers the same for every image.
+        noisy: A defense adds a little noise to the features.
+    """
+    with isolated(stream(0, "toy", "modules")):
+        client = ToyClient(silent=silent, forked=forked).eval().requires_grad_(False)
+        server = ToyServer(mute=mute).eval().requires_grad_(False)
+    shapes = ((2, 4, 4), (32,)) if forked else ((4, 4, 4),)
+    specs = tuple(TensorSpec(f"tensor{i}", shape) for i, shape in enumerate(shapes))
+    cut = Cut("norm", 1, specs, head_flops=512, tail_flops=512, head_params=20, tail_params=260)
+    everyone = _images(AUXILIARY + TARGETS)
+    defense = (Noisy() if noisy else Undefended()).eval()
+    plain = Undefended().eval(), Float32()
+    return ToyWorld(
+        Deployment(Split(cut, client, server), defense, Float32(), specs=specs, plain=plain),
+        client,
+        ToyFeed(everyone.subset(slice(AUXILIARY))),
+        everyone.images(slice(AUXILIARY, None)),
+    )
+
+
+def _images(count: int) -> LabeledImages:
+    """Smooth images of four classes: a few cosines with random weights, and a little noise."""
+    generator = stream(0, "toy", "images")
+    wave = torch.cos(pi * (torch.arange(SIDE) + 0.5) / SIDE)
+    flat = torch.ones(SIDE)
+    patterns = torch.stack([torch.outer(a, b) for a in (flat, wave) for b in (flat, wave)])
+    weights = (2 * torch.rand(count, 4, generator=generator) - 1) * torch.tensor(
+        [0.2, 0.15, 0.15, 0.05]
+    )
+    images = 0.5 + torch.einsum("nk,khw->nhw", weights, patterns)
+    images += 0.01 * torch.randn(images.shape, generator=generator)
+    labels = 2 * (weights[:, 1] > 0).long() + (weights[:, 2] > 0).long()
+    return LabeledImages(images[:, None].clamp(0, 1), labels, tuple("abcd"))

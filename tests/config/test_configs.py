@@ -1,0 +1,240 @@
+"""Every option of every group, and every experiment, composes and builds what it describes."""
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_module
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.compose import build, plain, source_digest, without
+from experiments.errors import UserError
+from experiments.run import job_id, main, sentence
+from hydra_plugins.applicable_sweeper import ApplicableSweeper
+from splitbench.attack import Attack
+from splitbench.codec import Codec
+from splitbench.defense import Defense
+from splitbench.metric import Metric
+from splitbench.rng import isolated, stream
+from splitbench.threat import ThreatModel
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+KINDS = {
+    "attack": Attack,
+    "codec": Codec,
+    "defense": Defense,
+    "metric": Metric,
+    "threat": ThreatModel,
+}
+
+
+def options(group):
+    return sorted(file.stem for file in (CONFIGS / group).glob("*.yaml"))
+
+
+def in_run():
+    """Groups that run.yaml chooses from."""
+    defaults = yaml.safe_load((CONFIGS / "run.yaml").read_text())["defaults"]
+    chosen = [next(iter(entry)) for entry in defaults if isinstance(entry, dict)]
+    return [word for word in chosen if " " not in word]
+
+
+@cache
+def composed(*overrides):
+    with initialize_config_module("configs", version_base="1.3"):
+        return compose("run", overrides=list(overrides), return_hydra_config=True)
+
+
+def resolved(*overrides):
+    config = composed(*overrides)
+    return plain(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]))
+
+
+def built_parts(config):
+    """Build what a resolved configuration describes, apart from data and model weights."""
+    made = {group: build(config[group]) for group in ("defense", "codec", "threat")}
+    for group, value in made.items():
+        assert isinstance(value, KINDS[group])
+    for node in config["attacks"].values():
+        assert isinstance(build(node), Attack)
+    for node in config["metrics"].values():
+        assert isinstance(build(node), Metric)
+    assert hasattr(build(config["training"]), "fit")
+    assert hasattr(build(config["tracking"]), "start")
+    assert hasattr(build(config["data"]), "load")
+
+
+CHOICES = [(group, option) for group in in_run() for option in options(group)]
+
+
+@pytest.mark.parametrize(("group", "option"), CHOICES, ids=map("-".join, CHOICES))
+def test_every_option_composes_and_builds_its_kind_of_object(group, option):
+    config = resolved(f"{group}={option}")
+    if group in KINDS:
+        assert isinstance(build(config[group]), KINDS[group])
+
+
+@pytest.mark.parametrize("option", options("metric"))
+def test_every_metric_builds(option):
+    config = resolved("~metrics", f"+metric@metrics.one={option}")
+    assert isinstance(build(config["metrics"]["one"]), Metric)
+
+
+@pytest.mark.parametrize("option", options("model"))
+def test_every_model_builds_for_the_shape_and_the_classes_of_the_data(option):
+    make = build(resolved(f"model={option}")["model"])
+    with isolated(stream(0, "test")):
+        model = make(image_shape=(3, 32, 32), classes=7).eval()
+    assert model(torch.rand(1, 3, 32, 32, generator=stream(0, "x"))).shape == (1, 7)
+
+
+@pytest.mark.parametrize("option", options("data"))
+def test_every_source_of_data_builds_without_loading_anything(option, tmp_path):
+    config = resolved(f"data={option}", f"paths.data={tmp_path}/data")
+    source = build(config["data"])
+    assert callable(source.load)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_default_configuration_builds():
+    built_parts(resolved())
+
+
+@pytest.mark.parametrize("option", options("suite"))
+def test_every_suite_builds_and_names_its_protocol(option):
+    config = resolved(f"suite={option}")
+    built_parts(config)
+    assert config["protocol"].startswith(option)
+    for name, node in config["attacks"].items():
+        assert name.startswith(node["_target_"].split(".")[-2]), "a label names its attack"
+
+
+def sweep_of(experiment):
+    """The command lines of an experiment's jobs."""
+    config = composed(f"experiment={experiment}")
+    params = config.hydra.sweeper.get("params") or {}
+    words = OverridesParser.create().parse_overrides([f"{k}={v}" for k, v in params.items()])
+    batches = ApplicableSweeper.split_arguments(words, None)
+    return [job for batch in batches for job in batch]
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+@pytest.mark.parametrize("debug", options("debug"))
+def test_every_job_of_every_experiment_builds(experiment, debug):
+    jobs = sweep_of(experiment)
+    assert jobs
+    for job in jobs:
+        built_parts(resolved(f"experiment={experiment}", f"debug={debug}", *job))
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_an_experiment_says_how_it_is_run(experiment):
+    lines = (CONFIGS / "experiment" / f"{experiment}.yaml").read_text().splitlines()
+    assert lines[0] == "# @package _global_"
+    assert f"splitbench run experiment={experiment}" in lines[1]
+
+
+def test_a_demos_sweep_has_no_job_twice_and_names_a_job_by_its_numbers():
+    identities = [job_id(resolved("experiment=demo", *job)) for job in sweep_of("demo")]
+    assert len(identities) == len(set(identities)) > 1
+
+
+@pytest.mark.parametrize("group", in_run())
+def test_an_unknown_option_is_refused_with_the_options_listed(group):
+    with pytest.raises((HydraException, OmegaConfBaseException)) as refusal:
+        composed(f"{group}=nope")
+    assert "nope" in sentence(refusal.value)
+    for option in options(group):
+        assert option in sentence(refusal.value)
+
+
+TYPOS = {
+    "seeed": ["seeed=1"],
+    "trian": ["data.trian=5"],
+    "noise_sdt": ["defense=gaussian_noise", "defense.noise_sdt=1"],
+    "stepz": ["attacks.inverse_network.stepz=3"],
+    "defence": ["defence=none"],
+    "clinet": ["threat.clinet=query"],
+}
+
+
+@pytest.mark.parametrize("typo", TYPOS)
+def test_a_typo_in_a_key_is_refused_and_named(typo):
+    with pytest.raises((HydraException, OmegaConfBaseException)) as refusal:
+        composed(*TYPOS[typo])
+    assert typo in sentence(refusal.value)
+
+
+MISTAKES = {
+    "unknown option": ["attack=nope"],
+    "typo": ["data.trian=5"],
+    "typo in a sweep": ["-m", "defense=none,gaussian_noise", "defense.noise_sdt=0.5,1"],
+    "broken syntax": ["seed=[1"],
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_ends_the_command_before_any_work(mistake, tmp_path, capsys, monkeypatch):
+    from experiments import evaluate
+
+    def work(*arguments):
+        raise AssertionError("worked")
+
+    monkeypatch.setattr(evaluate, "evaluate", work)
+    monkeypatch.setattr("sys.argv", ["splitbench"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # which main sets: put back afterwards
+    code = main([*MISTAKES[mistake], f"paths.runs={tmp_path}/runs"])
+    assert code == 2
+    assert capsys.readouterr().err.count("error: ") == 1
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_class_that_does_not_exist_is_one_sentence():
+    with pytest.raises(UserError, match=r"^defenses\.nope\.Nope: "):
+        build({"_target_": "defenses.nope.Nope"})
+
+
+def test_a_keyword_that_a_class_does_not_take_is_named():
+    with pytest.raises(UserError, match="unexpected keyword argument 'noise_std'"):
+        build({"_target_": "defenses.no_defense.NoDefense", "noise_std": 1.0})
+
+
+def test_a_value_that_a_class_refuses_is_passed_on_with_its_reason():
+    with pytest.raises(UserError, match=r"threat\.observations=0: must be at least 1"):
+        build({"_target_": "splitbench.threat.ThreatModel", "observations": 0})
+
+
+def test_a_configuration_that_does_not_resolve_is_a_user_error():
+    with pytest.raises(UserError, match="does not resolve"):
+        plain(OmegaConf.create({"a": "${nowhere}"}))
+    with pytest.raises(UserError, match="does not resolve"):
+        plain(OmegaConf.create({"a": "???"}))
+
+
+def test_machine_paths_threads_and_tracking_do_not_name_a_job():
+    same = [
+        [],
+        ["paths.runs=elsewhere"],
+        ["paths.data=elsewhere"],
+        ["threads=1"],
+        ["tracking=wandb"],
+    ]
+    assert len({job_id(resolved(*words)) for words in same}) == 1
+    other = [["seed=1"], ["cuts=[relu1]"], ["threat=black_box"], ["codec=float16"], ["targets=3"]]
+    assert len({job_id(resolved(*words)) for words in [*other, []]}) == len(other) + 1
+
+
+def test_the_source_digest_is_stable_within_a_process():
+    assert source_digest() == source_digest()
+    assert len(source_digest()) == 16
+
+
+def test_without_removes_keys_and_copies():
+    given = {"a": 1, "b": 2}
+    assert without(given, "b", "c") == {"a": 1}
+    assert given == {"a": 1, "b": 2}

@@ -1,0 +1,46 @@
+"""Settings at which each attack takes a fraction of a second on the toy world.
+
+A class without a row is tested with its defaults. Each row is one set of keywords; several where
+what an attack needs depends on them.
+"""
+
+from typing import Any
+
+from attacks.inverse_network import InverseNetwork
+from attacks.likelihood_maximization import LikelihoodMaximization
+from attacks.nearest_neighbor import NearestNeighbor
+from attacks.priors.total_variation import TotalVariation
+from attacks.ridge import Ridge
+from attacks.shuffled_pairs import ShuffledPairs
+from splitbench.attack import Attack
+
+DECODER = {"width": 16, "blocks": 1, "heads": 2, "patch": 4, "steps": 20, "batch_size": 16}
+SMOOTH = TotalVariation()
+START = NearestNeighbor(neighbors=1)
+
+TINY: dict[type[Attack], list[dict[str, Any]]] = {
+    InverseNetwork: [DECODER],
+    ShuffledPairs: [DECODER],
+    LikelihoodMaximization: [
+        {"steps": 20, "weights": (0.01,), "prior": SMOOTH},
+        {
+            "steps": 20,
+            "weights": (0.01, 1.0),
+            "prior": SMOOTH,
+            "warm_start": START,
+            "restart": True,
+        },
+    ],
+}
+
+# Other values for keywords where `check_every_knob_matters` cannot make one up.
+OTHERS: dict[type[Attack], dict[str, Any]] = {
+    LikelihoodMaximization: {"weights": (10.0,), "warm_start": Ridge(), "max_targets": 3},
+    NearestNeighbor: {"neighbors": 5},
+    Ridge: {"penalties": (0.1,)},
+}
+
+# Keywords that do not change guesses, with the reason why they are there.
+IDLE: dict[type[Attack], dict[str, str]] = {
+    LikelihoodMaximization: {"max_targets": "the runner hands over no more targets than this"},
+}

@@ -104,6 +104,11 @@ class Deployment:
         )
         return self.codec.distance(release.tensors, features) if exact is None else exact
 
+    def is_likelihood(self, release: Release, features: Tensors) -> bool:
+        """Whether `mismatch` is an exact negative log likelihood, not a distance."""
+        exact = self.defense.negative_log_likelihood(release.tensors, features)
+        return exact is not None
+
     def undefended(self) -> "Deployment":
         """The same client as a naive adversary imagines it: no defense, the plain codec."""
         defense, codec = self.plain

@@ -6,13 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load
 
 SCHEMA = 1
+Status = Literal["ok", "failed", "not_applicable"]
 
 
 class SchemaError(ValueError):
@@ -77,6 +79,10 @@ class Record:
         cost: ``payload_bytes_mean/max``, ``client_ms``, ``server_ms``, ``encode_ms``,
             ``decode_ms`` (medians, with ``_p95``), ``client_flops``, ``server_flops``,
             ``client_params``, ``attack_seconds``, ``queries``.
+        traits: What says which releases can be computed from which others: ``exact`` (the
+            undefended features, and a lossless codec), ``lossless`` (the codec),
+            ``changes_client``, and the defense's ``knob``, the direction in which it ``protects``
+            and whether its settings are ``nested`` (``no``, ``all``, ``multiples``).
         flags: Warnings, explained on the leaderboard.
         claimed: Numbers of a paper that this cell reproduces.
         data_fingerprints: SHA-256 of the four roles.
@@ -89,7 +95,7 @@ class Record:
     protocol: str
     cell_id: str
     job_id: str
-    status: Literal["ok", "failed", "not_applicable"]
+    status: Status
     error: str | None = None
     cell: Cell
     targets: int
@@ -101,6 +107,7 @@ class Record:
     unavailable: Mapping[str, str] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
     guarantee: Mapping[str, str] = field(default_factory=dict)
+    traits: Mapping[str, Any] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     claimed: Mapping[str, float] = field(default_factory=dict)
     data_fingerprints: Mapping[str, str] = field(default_factory=dict)
@@ -120,21 +127,39 @@ class Record:
             SchemaError: Not JSON, or another schema, or keys that are missing or unknown.
         """
         try:
-            raw = json.loads(text)
+            raw = json.loads(text, parse_constant=_not_finite)
         except json.JSONDecodeError as error:
             raise SchemaError(f"not a JSON document: {error}") from error
         if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
             found = raw.get("schema") if isinstance(raw, dict) else type(raw).__name__
             raise SchemaError(f"record has schema {found!r}, this version reads {SCHEMA}")
-        wanted = {f.name for f in dataclasses.fields(cls)}
-        if set(raw) != wanted:
-            missing, unknown = sorted(wanted - set(raw)), sorted(set(raw) - wanted)
-            raise SchemaError(f"record lacks {missing}, has unknown {unknown}")
-        intervals = {
-            name: {key: Interval(**value) for key, value in raw[name].items()}
-            for name in ("utility", "leakage", "normalised")
-        }
-        return cls(**{**raw, **intervals, "cell": Cell(**raw["cell"]), "flags": tuple(raw["flags"])})
+        keywords = _keywords(cls, raw, "record")
+        for name in ("utility", "leakage", "normalised"):
+            if not isinstance(raw[name], dict):
+                raise SchemaError(f"{name} is not an object")
+            keywords[name] = {
+                key: Interval(**_keywords(Interval, value, f"{name}.{key}"))
+                for key, value in raw[name].items()
+            }
+        if raw["status"] not in get_args(Status):
+            raise SchemaError(f"status is {raw['status']!r}, must be one of {get_args(Status)}")
+        keywords["cell"] = Cell(**_keywords(Cell, raw["cell"], "cell"))
+        return cls(**{**keywords, "flags": tuple(raw["flags"])})
+
+
+def _keywords(cls: type, raw: Any, where: str) -> dict[str, Any]:
+    """The object `raw`, if it has exactly the fields of a dataclass."""
+    if not isinstance(raw, dict):
+        raise SchemaError(f"{where} is not an object")
+    wanted = {f.name for f in dataclasses.fields(cls)}
+    if set(raw) != wanted:
+        missing, unknown = sorted(wanted - set(raw)), sorted(set(raw) - wanted)
+        raise SchemaError(f"{where} lacks {missing}, has unknown {unknown}")
+    return dict(raw)
+
+
+def _not_finite(constant: str) -> float:
+    raise SchemaError(f"record holds {constant}: numbers are finite")
 
 
 @dataclass(frozen=True)
@@ -173,9 +198,13 @@ class Scores:
             raise SchemaError(f"cannot read the scores {path}: {error.strerror}") from error
         if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
             raise SchemaError(f"{path} is damaged (checksum): delete its cell and run it again")
-        named = load(content)
+        try:
+            named = load(content)
+            guesses, truths = named["guesses"], named["truths"]
+        except (SafetensorError, KeyError) as error:
+            raise SchemaError(f"{path} holds no scores: {error}") from error
 
         def part(prefix: str) -> dict[str, NDArray[np.float64]]:
             return {k.removeprefix(prefix): v for k, v in named.items() if k.startswith(prefix)}
 
-        return cls(part("metric:"), part("floor:"), named["guesses"], named["truths"])
+        return cls(part("metric:"), part("floor:"), guesses, truths)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 
 import torch
 from torch import Tensor
@@ -20,12 +21,13 @@ class TensorSpec:
     @property
     def numel(self) -> int:
         """Values per example."""
-        return int(torch.Size(self.shape).numel())
+        return prod(self.shape)
 
     @property
     def bytes(self) -> int:
         """Bytes per example before any codec."""
-        return self.numel * getattr(torch, self.dtype).itemsize
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        return self.numel * dtype.itemsize
 
 
 @dataclass(frozen=True)

@@ -186,9 +186,11 @@ class Surface:
         adversary knows: a naive one measures the distance to the undefended release. Features
         come from `client`, which is what needs access.
         """
-        return self._deployment.mismatch(
-            release, features, observations=self.threat.observations
-        )
+        return self._deployment.mismatch(release, features, observations=self.threat.observations)
+
+    def is_likelihood(self, release: Release, features: Tensors) -> bool:
+        """Whether `mismatch` is in nats, the exact likelihood, rather than a squared distance."""
+        return self._deployment.is_likelihood(release, features)
 
     def _data(self) -> Feed:
         self._grant(Access.AUXILIARY)
@@ -203,4 +205,3 @@ class Surface:
                 f"{', '.join(sorted(self.threat.grants()))}"
             )
         self.used |= {access}
-

@@ -62,6 +62,8 @@ def explains_itself(cls: type[Described], sections: Sequence[str]) -> None:
 def other_values(thing: Described, name: str) -> Iterator[object]:
     """Values that a keyword could have instead, as far as its type tells; possibly none."""
     value = thing.arguments()[name]
+    if isinstance(value, tuple) and value and all(isinstance(v, float) for v in value):
+        yield tuple(10 * v + 1 for v in value)
     for hint in _alternatives(get_type_hints(type(thing).__init__).get(name)):
         if get_origin(hint) is Literal:
             yield from (choice for choice in get_args(hint) if choice != value)

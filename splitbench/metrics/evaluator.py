@@ -26,6 +26,9 @@ class EvaluatorNet(nn.Module):
     Raises:
         ValueError: The images are too small.
 
+    Deviations from the paper:
+        Two blocks, group instead of batch normalisation, SiLU instead of ReLU.
+
     References:
         He, Zhang, Ren, Sun. "Identity mappings in deep residual networks". ECCV 2016.
         arXiv:1603.05027
@@ -44,8 +47,8 @@ class EvaluatorNet(nn.Module):
             raise ValueError(f"EvaluatorNet needs at least 8 x 8 pixels, got {height} x {width}")
         super().__init__()
         self.normalize = Normalize(channels, mean=mean, std=std)
-        self.stem = nn.Conv2d(channels, 24, 3, padding=1)
-        self.blocks = nn.Sequential(_Block(24, 24, 1), _Block(24, 48, 2), _Block(48, 64, 2))
+        self.stem = nn.Sequential(nn.Conv2d(channels, 32, 3, padding=1), nn.MaxPool2d(2))
+        self.blocks = nn.Sequential(_Block(32, 48, 1), _Block(48, 64, 2))
         self.head = nn.Sequential(
             nn.GroupNorm(GROUPS, 64),
             nn.SiLU(),
@@ -69,8 +72,7 @@ class _Block(nn.Module):
         self.conv1 = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
         self.norm2 = nn.GroupNorm(GROUPS, after)
         self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
-        same = before == after and stride == 1
-        self.shortcut = nn.Identity() if same else nn.Conv2d(before, after, 1, stride=stride)
+        self.shortcut = nn.Conv2d(before, after, 1, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
         inner = self.conv1(functional.silu(self.norm1(x)))

@@ -39,7 +39,7 @@ class Parts:
         """Steps that the server runs: those after `place`, and what it makes anew without data."""
         roots = self._returned | {i for i in self._checks if i > place}
         live = {step.index for step in self.live(place)}
-        return self._ancestors(roots - live, stop=live, ask=False)
+        return self._ancestors(roots - live, stop=live, asked_after=place)
 
     def is_cut(self, place: int) -> bool:
         """Whether the live values are tensors with a batch axis and the rest can be made anew."""
@@ -123,9 +123,12 @@ class Parts:
         return graph, env
 
     def _ancestors(
-        self, roots: Iterable[int], *, stop: Iterable[int] = (), ask: bool = True
+        self, roots: Iterable[int], *, stop: Iterable[int] = (), asked_after: int = -1
     ) -> set[int]:
-        """The roots and what they are made from; `ask` includes tensors only asked for a shape."""
+        """The roots and what they are made from, down to `stop`.
+
+        Tensors that are only asked for a shape are left out unless they come `asked_after`.
+        """
         found: set[int] = set()
         stack = list(roots)
         stopped = set(stop)
@@ -135,7 +138,7 @@ class Parts:
                 continue
             found.add(i)
             step = self.steps[i]
-            stack.extend(j for j in step.inputs if ask or not step.inquires)
+            stack.extend(j for j in step.inputs if j > asked_after or not step.inquires)
         return found
 
     @torch.inference_mode(False)  # else the copied parameters could never be trained

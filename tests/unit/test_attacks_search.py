@@ -130,7 +130,6 @@ def test_the_search_does_not_see_how_many_targets_there_are():
         (InverseNetwork, {"heads": 3}),
         (InverseNetwork, {"blocks": 0}),
         (InverseNetwork, {"learning_rate": 0.0}),
-        (InverseNetwork, {"loss": "psnr"}),
         (LikelihoodMaximization, {"steps": 0}),
         (LikelihoodMaximization, {"learning_rate": -1.0}),
         (LikelihoodMaximization, {"weights": ()}),

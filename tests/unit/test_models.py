@@ -159,6 +159,8 @@ def test_blocks_of_the_residual_and_branched_models_are_their_module_cuts():
     assert "layer4.0.relu_1" in ends("resnet18")
     assert "layer4.0.bn1" not in ends("resnet18")
     assert "inception5a.cat" in ends("googlenet")
+    assert "features.2.conv.3" in ends("mobilenet_v2")  # the block
+    assert "features.2.conv.0.2" not in ends("mobilenet_v2")  # a layer in it, though one tensor
     assert ends("vit") == [
         "input",
         "normalize",

@@ -53,10 +53,10 @@ class InPlace(nn.Module):
         x = self.conv(x)
         rectified = self.relu(x)
         x = x + rectified  # x was overwritten: this doubles it
-        F.leaky_relu(x, 0.1, inplace=True)
         x.sub_(0.1)
-        torch.relu_(x)
-        x.clamp_(max=0.5).mul_(2)
+        F.leaky_relu(x, 0.1, inplace=True)
+        torch.sigmoid_(x)
+        x.clamp_(max=0.6).mul_(2)
         return x.flatten(1)
 
 

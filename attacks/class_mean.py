@@ -1,0 +1,74 @@
+"""What the server's prediction alone gives away."""
+
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from splitbench.attack import Attack
+from splitbench.progress import Progress
+from splitbench.release import Release
+from splitbench.threat import Access, Surface
+
+BATCH = 256
+
+
+class ClassMean(Attack):
+    """Guesses the mean auxiliary image of the class that the server predicts (floor F2).
+
+    The server is entitled to its prediction, so this much leaks whatever the release looks like:
+    leakage beyond it is called excess. Never uses a true label. A class that is never predicted
+    on auxiliary images gets the overall mean.
+
+    Threat model:
+        Auxiliary images, queries, and the server's own half of the model.
+
+    Args:
+        None.
+
+    Deviations from the paper:
+        None.
+
+    References:
+        None; a definition.
+    """
+
+    needs: ClassVar[frozenset[Access]] = frozenset({Access.AUXILIARY, Access.QUERY, Access.SERVER})
+    floor: ClassVar[bool] = True
+
+    _images: Tensor
+
+    def learn(self, surface: Surface, *, generator: torch.Generator) -> Iterator[Progress]:
+        """Average the images of each predicted class."""
+        del generator
+        auxiliary = surface.auxiliary
+        sums = torch.zeros(surface.classes, *surface.image_shape, dtype=torch.float64)
+        counts = torch.zeros(surface.classes, dtype=torch.float64)
+        steps = -(-len(auxiliary) // BATCH)
+        for step in range(steps):
+            images = auxiliary.images(slice(step * BATCH, (step + 1) * BATCH))
+            predicted = surface.predict(surface.query(images)).argmax(1)
+            sums.index_add_(0, predicted, images.double())
+            counts.index_add_(0, predicted, torch.ones(len(images), dtype=torch.float64))
+            yield Progress(step + 1, steps, 0.0)
+        overall = sums.sum(0) / counts.sum()
+        means = sums / counts.clamp(min=1)[:, None, None, None]
+        self._images = torch.where(counts[:, None, None, None] > 0, means, overall).float()
+
+    def export_state(self) -> Mapping[str, Tensor]:
+        """One image for each class, ``(classes, c, h, w)``."""
+        return {"images": self._images}
+
+    def import_state(self, state: Mapping[str, Tensor], surface: Surface) -> None:
+        """Take the images back."""
+        super().import_state(state, surface)
+        self._images = state["images"]
+
+    def recover(
+        self, release: Release, surface: Surface, *, generator: torch.Generator
+    ) -> Float[Tensor, "b c h w"]:
+        """The mean image of the class predicted for each release."""
+        del generator
+        return self._images[surface.predict(release).argmax(1)]

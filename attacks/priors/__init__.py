@@ -1,0 +1,1 @@
+"""Image priors: pieces that optimisation attacks share."""

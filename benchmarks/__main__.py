@@ -1,0 +1,31 @@
+"""Run every benchmark and print its ratios."""
+
+import sys
+import time
+from importlib import import_module
+
+NAMES = (
+    "startup",
+    "shared_forward",
+    "likelihood_batching",
+    "published_loop",
+    "training_rate",
+    "cached_rerun",
+)
+
+
+def main(chosen: list[str]) -> int:
+    """Run the named benchmarks, or all."""
+    unknown = set(chosen) - set(NAMES)
+    if unknown:
+        print(f"no benchmark {sorted(unknown)}; choose from {', '.join(NAMES)}", file=sys.stderr)
+        return 2
+    for name in chosen or NAMES:
+        began = time.perf_counter()
+        for line in import_module(f"benchmarks.{name}").measure():
+            print(f"{name:20} {line}", flush=True)
+        print(f"{name:20} took {time.perf_counter() - began:.0f} s", flush=True)
+    return 0
+
+
+sys.exit(main(sys.argv[1:]))

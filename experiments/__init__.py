@@ -1,0 +1,1 @@
+"""Entry points: compose a configuration, run it, aggregate, report."""

@@ -1,0 +1,78 @@
+"""The ``splitbench`` command: one word per job, heavy imports only where they are needed."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+HELP = """\
+SplitBench: the privacy attack and defense benchmark for split inference.
+
+usage: splitbench COMMAND [ARGUMENTS]
+
+  run          measure: split, defend, attack, score  (hydra overrides; -m sweeps; --help)
+  cuts         print every cut of a model with its tensors, bytes and FLOPs
+  leaderboard  make tables and a page of the records
+  demo         the whole path on embedded real images, in minutes
+
+examples:
+  splitbench run defense=gaussian_noise defense.noise_std=1.0
+  splitbench run -m defense=none,quantization defense.bits=8,4 hydra/launcher=joblib
+  splitbench cuts model=res_net18
+  splitbench leaderboard runs --out board
+
+`splitbench COMMAND --help` says more.
+"""
+
+
+def _run(arguments: Sequence[str]) -> int:
+    from experiments.run import main
+
+    return main(arguments)
+
+
+def _cuts(arguments: Sequence[str]) -> int:
+    from experiments.cuts import main
+
+    return main(arguments)
+
+
+def _leaderboard(arguments: Sequence[str]) -> int:
+    from experiments.leaderboard import main
+
+    return main(arguments)
+
+
+def _demo(arguments: Sequence[str]) -> int:
+    from experiments.demo import main
+
+    return main(arguments)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "run": _run,
+    "cuts": _cuts,
+    "leaderboard": _leaderboard,
+    "demo": _demo,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        sys.stdout.write(HELP)
+        return 0
+    if words[0] == "--version":
+        from splitbench import __version__
+
+        sys.stdout.write(f"splitbench {__version__}\n")
+        return 0
+    command = COMMANDS.get(words[0])
+    if command is None:
+        known = ", ".join(COMMANDS)
+        sys.stderr.write(f"error: there is no command '{words[0]}'; choose from: {known}\n")
+        return 2
+    return command(words[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""From configuration to objects: the only caller of Hydra's `instantiate`."""
+
+import hashlib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.errors import UserError
+
+# What determines numbers. Reports, tracking and the command line do not.
+_NUMERIC = ("splitbench", "attacks", "defenses")
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The resolved configuration as plain values.
+
+    Raises:
+        UserError: An interpolation does not resolve, or a mandatory value is missing.
+    """
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        node = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"the configuration does not resolve: {error}") from error
+    return {str(key): value for key, value in node.items()} if isinstance(node, dict) else {}
+
+
+def build(node: dict[str, Any], **given: Any) -> Any:
+    """Build the object that a group describes.
+
+    Raises:
+        UserError: The class cannot be found, or refuses its arguments.
+    """
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    try:
+        return instantiate(node, **given, _convert_="all")
+    except InstantiationException as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise UserError(f"{node.get('_target_', node)}: {cause}") from error
+
+
+def without(config: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """A copy that lacks some keys."""
+    return {key: value for key, value in config.items() if key not in keys}
+
+
+def source_digest() -> str:
+    """Hash of the code that numbers depend on: other code, other cells."""
+    found = hashlib.sha256()
+    for package in _NUMERIC:
+        root = Path(str(files(package)))
+        for path in sorted(root.rglob("*.py")):
+            if not {"checks", "leaderboard"} & {*path.relative_to(root).parts}:
+                found.update(path.relative_to(root).as_posix().encode())
+                found.update(path.read_bytes())
+    return found.hexdigest()[:16]

@@ -1,0 +1,256 @@
+"""Evaluate the cells of one job that are not in the store yet."""
+
+import hashlib
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors.numpy import save
+from torch import Tensor
+
+from experiments.compose import build, source_digest, without
+from experiments.console import Reporter
+from experiments.errors import UserError
+from experiments.job import AttackFitter, Fitted, Job, Target
+from experiments.judge import Judge, Verdict
+from experiments.store import Store, digest
+from experiments.tracking import Tracking
+from splitbench import __version__
+from splitbench.attack import Attack
+from splitbench.record import Cell, Record, Scores
+from splitbench.rng import stream
+from splitbench.split import Cut
+
+FLOORS = ("constant_color", "mean_image", "class_mean")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One cell to be.
+
+    Attributes:
+        cut: Where.
+        attack_name: Label of the attack in its suite.
+        cell_id: Names the cell's numbers.
+    """
+
+    cut: Cut
+    attack_name: str
+    cell_id: str
+
+
+def evaluate(
+    config: Mapping[str, Any],
+    choices: Mapping[str, Any],
+    job_id: str,
+    store: Store,
+    reporter: Reporter,
+) -> list[str]:
+    """Evaluate a job and return the ids of all its cells; finished ones are not computed again."""
+    if config["threads"]:
+        torch.set_num_threads(int(config["threads"]))
+    torch.use_deterministic_algorithms(True)
+    job = Job(config, store, reporter)
+    attacks = chosen_attacks(config, choices)
+    plans = plan(job, attacks)
+    missing = [p for p in plans if not store.has_cell(p.cell_id)]
+    if missing:
+        _Evaluation(job, attacks, choices, job_id).run(missing, done=len(plans) - len(missing))
+    return [p.cell_id for p in plans]
+
+
+def chosen_attacks(
+    config: Mapping[str, Any], choices: Mapping[str, Any]
+) -> dict[str, Mapping[str, Any]]:
+    """The suite's attacks, or its floors and the one attack that ``attack=`` names."""
+    suite = dict(config["attacks"])
+    if not config.get("attack"):
+        return suite
+    floors = {name: node for name, node in suite.items() if name in FLOORS}
+    return {**floors, str(choices.get("attack", "attack")): config["attack"]}
+
+
+def plan(job: Job, attacks: Mapping[str, Mapping[str, Any]]) -> list[Plan]:
+    """The cells of a job; each is named by what determines its numbers, not by its neighbours."""
+    irrelevant = ("cuts", "attacks", "attack", "paths", "tracking", "threads", "claimed", "gallery")
+    shared = {
+        **without(dict(job.config), *irrelevant, "data"),
+        "code": job.code,
+        "data": job.roles.fingerprints(),
+    }
+    return [
+        Plan(cut, name, digest({**shared, "cut": cut.name, "attack": node, "name": name}))
+        for name, node in attacks.items()
+        for cut in job.cuts
+    ]
+
+
+class _Evaluation:
+    """The state of one job while its cells are computed."""
+
+    def __init__(
+        self,
+        job: Job,
+        attacks: Mapping[str, Mapping[str, Any]],
+        choices: Mapping[str, Any],
+        job_id: str,
+    ) -> None:
+        self.job = job
+        self.attacks = attacks
+        self.choices = choices
+        self.job_id = job_id
+        self.environment = environment()
+
+    def run(self, missing: list[Plan], *, done: int) -> None:
+        job = self.job
+        job.reporter.say(f"{len(missing)} cells to compute, {done} finished earlier")
+        tracking: Tracking = build(job.config["tracking"])
+        tracking.start(job.config, f"{job.reporter.label} {self.job_id[:6]}")
+        judge = Judge(job)
+        needed = {p.cut.name: p.cut for p in missing}
+        targets: dict[str, Target] = {}
+        for cut in needed.values():
+            targets[cut.name] = job.target(cut)
+            judge.see(targets[cut.name])
+        fitter = AttackFitter(job, targets, lambda name, p: tracking.curve(name, p.step, p.loss))
+        records = []
+        for name in dict.fromkeys(p.attack_name for p in missing):
+            todo = {p.cut.name: p for p in missing if p.attack_name == name}
+            for record, scores in self._attack(name, todo, targets, fitter, judge):
+                tracking.cell(record, scores)
+                records.append(record)
+        tracking.finish(records)
+
+    def _attack(
+        self,
+        name: str,
+        todo: Mapping[str, Plan],
+        targets: Mapping[str, Target],
+        fitter: AttackFitter,
+        judge: Judge,
+    ) -> list[tuple[Record, Scores | None]]:
+        """Fit one attack at all its cuts together, then guess, score and write each cell."""
+        fresh = {cut: self._build(name) for cut in todo}
+        needs = next(iter(fresh.values())).needs
+        refused = needs - self.job.threat.grants()
+        outcomes: Mapping[str, Fitted | Exception | str]
+        if refused:
+            lacking = ", ".join(sorted(refused))
+            outcomes = dict.fromkeys(todo, f"the threat model does not grant: {lacking}")
+        else:
+            outcomes = fitter.fit(fresh)
+        results = []
+        for cut, outcome in outcomes.items():
+            verdict: Verdict | Exception | str
+            if isinstance(outcome, Fitted):
+                verdict = self._judge(outcome, targets[cut], judge)
+            else:
+                verdict = outcome
+            record, scores = self._record(todo[cut], fresh[cut], targets[cut], judge, verdict)
+            self._write(record, scores)
+            results.append((record, scores))
+        return results
+
+    def _build(self, name: str) -> Attack:
+        attack = build(dict(self.attacks[name]))
+        if not isinstance(attack, Attack):
+            raise UserError(f"attack '{name}' is a {type(attack).__name__}, not an Attack")
+        return attack
+
+    def _judge(self, fitted: Fitted, target: Target, judge: Judge) -> Verdict | Exception:
+        attack, cut = fitted.attack, target.deployment.split.cut.name
+        try:
+            guess, seconds, queries = self._recover(attack, target)
+        except Exception as error:  # noqa: BLE001  # becomes the record of a failed cell
+            return error
+        cost = {"attack_seconds": fitted.seconds + seconds, "queries": fitted.queries + queries}
+        return judge.verdict(guess, cut, attack, cost)
+
+    def _recover(self, attack: Attack, target: Target) -> tuple[Tensor, float, int]:
+        import time
+
+        limit = attack.max_targets
+        release = target.release if limit is None else target.release[slice(0, limit)]
+        surface = self.job.surface(target, attack, "recover")
+        cut = target.deployment.split.cut.name
+        generator = stream(self.job.seed, "attack", repr(attack), cut, "recover")
+        began = time.perf_counter()
+        guess = attack(release, surface, generator=generator)
+        return guess, time.perf_counter() - began, surface.queries
+
+    def _record(
+        self,
+        plan: Plan,
+        attack: Attack,
+        target: Target,
+        judge: Judge,
+        verdict: "Verdict | Exception | str",
+    ) -> tuple[Record, Scores | None]:
+        config = self.job.config
+        cell = Cell(
+            data=str(self.choices["data"]),
+            model=str(self.choices["model"]),
+            cut=plan.cut.name,
+            cut_index=plan.cut.index,
+            defense=repr(target.deployment.defense),
+            defense_name=str(self.choices["defense"]),
+            codec=repr(target.deployment.codec),
+            attack=repr(attack),
+            attack_name=plan.attack_name,
+            floor=attack.floor,
+            threat=config["threat"],
+            seed=self.job.seed,
+        )
+        common = judge.facts(plan.cut.name) | {
+            "protocol": str(config["protocol"]),
+            "cell_id": plan.cell_id,
+            "job_id": self.job_id,
+            "cell": cell,
+            "claimed": dict(config["claimed"]),
+            "environment": self.environment,
+        }
+        if isinstance(verdict, Verdict):
+            cost = {**common.pop("cost"), **verdict.cost}
+            return Record(
+                status="ok",
+                targets=verdict.targets,
+                leakage=verdict.leakage,
+                normalised=verdict.normalised,
+                flags=verdict.flags,
+                cost=cost,
+                **common,
+            ), verdict.scores
+        if isinstance(verdict, str):
+            return Record(status="not_applicable", error=verdict, targets=0, **common), None
+        text = f"{type(verdict).__name__}: {verdict}"
+        self.job.reporter.say(f"[red]failed[/red] {plan.attack_name} at {plan.cut.name}: {text}")
+        return Record(status="failed", error=text, targets=0, **common), None
+
+    def _write(self, record: Record, scores: Scores | None) -> None:
+        from dataclasses import replace
+
+        content = None if scores is None else save(scores.arrays())
+        if content is not None:
+            record = replace(
+                record,
+                scores_file=f"{record.cell_id}.safetensors",
+                scores_sha256=hashlib.sha256(content).hexdigest(),
+            )
+        self.job.store.write_cell(record.cell_id, record.to_json(), content)
+
+
+def environment() -> dict[str, str]:
+    """What the numbers were computed with."""
+    return {
+        "splitbench": __version__,
+        "code": source_digest(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(terse=True),
+        "machine": platform.machine(),
+        "cores": str(os.cpu_count()),
+        "threads": str(torch.get_num_threads()),
+    }

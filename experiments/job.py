@@ -1,0 +1,373 @@
+"""One job: one (data, model, defense, codec, threat, seed) over cuts and a suite of attacks."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from experiments.compose import build, source_digest
+from experiments.console import Reporter
+from experiments.errors import UserError
+from experiments.store import Product, Store, digest
+from splitbench.attack import Attack
+from splitbench.codec import Codec
+from splitbench.data.images import Roles
+from splitbench.defense import Defense
+from splitbench.deployment import Deployment, SharedClient
+from splitbench.feed import Feed
+from splitbench.fitting import fit_together
+from splitbench.progress import Progress
+from splitbench.release import Release, TensorSpec
+from splitbench.rng import isolated, stream
+from splitbench.split import Cut, CutError, Cuttable, Split, Taps
+from splitbench.threat import Surface, ThreatModel
+
+PROBE = 2  # images sent through a deployment to learn the shapes of its release
+
+
+@dataclass(frozen=True)
+class Target:
+    """One cut under attack.
+
+    Attributes:
+        key: Names everything up to the release: data, model, cut, defense, codec, seed.
+        deployment: The fitted split system.
+        release: What the targets release, as decoded from real bytes.
+        accuracy_release: A second, single-observation release, for the task accuracy.
+    """
+
+    key: str
+    deployment: Deployment
+    release: Release
+    accuracy_release: Release
+
+
+class Job:
+    """The products that the cells of a job share, made on demand and kept in the store."""
+
+    def __init__(self, config: Mapping[str, Any], store: Store, reporter: Reporter) -> None:
+        """Hold a resolved configuration; nothing is computed yet."""
+        self.config = dict(config)
+        self.store = store
+        self.reporter = reporter
+        self.seed = int(config["seed"])
+        self.code = source_digest()
+
+    @cached_property
+    def roles(self) -> Roles:
+        """The four parts of the data."""
+        try:
+            roles = build(self.config["data"]).load()
+        except ValueError as error:  # sizes that do not fit, roles that overlap
+            raise UserError(f"data: {error}") from error
+        limit = self.config["targets"]
+        if limit is not None and limit < len(roles.target):
+            roles = replace(roles, target=roles.target.subset(slice(0, int(limit))))
+        if not isinstance(roles, Roles):
+            raise UserError(f"data: {self.config['data']['_target_']}.load() must return Roles")
+        return roles
+
+    @cached_property
+    def threat(self) -> ThreatModel:
+        """The adversary."""
+        threat = build(self.config["threat"])
+        if not isinstance(threat, ThreatModel):
+            raise UserError("threat: must describe a splitbench.threat.ThreatModel")
+        return threat
+
+    @cached_property
+    def example(self) -> Tensor:
+        """One blank image, for tracing."""
+        return torch.zeros(1, *self.roles.train.shape)
+
+    @cached_property
+    def model_key(self) -> str:
+        """Names the trained model."""
+        parts = {k: self.config[k] for k in ("model", "training", "seed")}
+        return digest({**parts, "train": self.roles.train.fingerprint(), "code": self.code})
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The task model, trained once per (data, model, seed) and shared by all jobs."""
+        with isolated(stream(self.seed, "model", "initialisation")):
+            model: nn.Module = build(self.config["model"])(
+                image_shape=self.roles.train.shape, classes=len(self.roles.train.classes)
+            )
+
+        def make() -> Product:
+            with self.reporter.stage("training the task model") as meter:
+                build(self.config["training"]).fit(
+                    model,
+                    self.roles.train,
+                    generator=stream(self.seed, "model", "training"),
+                    on_step=lambda p: meter(p.step, p.steps, p.loss),
+                )
+            return Product(model.state_dict())
+
+        model.load_state_dict(dict(self.store.product("model", self.model_key, make).tensors))
+        return model.eval().requires_grad_(False)
+
+    @cached_property
+    def cuttable(self) -> Cuttable:
+        """The trained model, traced once."""
+        return Cuttable(self.model, self.example)
+
+    @cached_property
+    def cuts(self) -> list[Cut]:
+        """The cuts that this job attacks."""
+        wanted = self.config["cuts"]
+        if wanted in ("module", "tensor", "all"):
+            return self.cuttable.cuts(wanted)
+        names = [wanted] if isinstance(wanted, str) else list(wanted)
+        try:
+            return [self.cuttable.find(name) for name in names]
+        except CutError as error:
+            raise UserError(str(error)) from error
+
+    @cached_property
+    def shared(self) -> SharedClient:
+        """The undefended features at every cut of the job, one forward per batch."""
+        return SharedClient(Taps(self.model, self.example, [cut.name for cut in self.cuts]))
+
+    def deployment_key(self, cut: Cut) -> str:
+        """Names a fitted deployment."""
+        parts = {k: self.config[k] for k in ("defense", "codec", "seed")}
+        return digest({**parts, "model": self.model_key, "cut": cut.name})
+
+    def deployment(self, cut: Cut) -> Deployment:
+        """Cut, adapt, fit (or load), freeze."""
+        defense = build(self.config["defense"])
+        plain_codec = build(self.config["codec"])
+        if not isinstance(defense, Defense) or not isinstance(plain_codec, Codec):
+            raise UserError("defense and codec must describe a Defense and a Codec")
+        with isolated(stream(self.seed, "defense", "initialisation", cut.name)):
+            parts = defense.adapt(self.cuttable.split(cut))
+
+        def make() -> Product:
+            with self.reporter.stage(f"fitting the defense at {cut.name}") as meter:
+                defense.fit(
+                    parts,
+                    self.roles.train,
+                    generator=stream(self.seed, "defense", cut.name),
+                    on_step=lambda p: meter(p.step, p.steps, p.loss),
+                )
+            return Product(_state(defense, parts))
+
+        product = self.store.product("deployment", self.deployment_key(cut), make)
+        _load_state(defense, parts, product.tensors)
+        for module in (parts.client, parts.server, defense):
+            module.eval().requires_grad_(False)
+        from defenses.no_defense import NoDefense
+
+        deployment = Deployment(
+            split=parts,
+            defense=defense,
+            codec=defense.codec or plain_codec,
+            specs=(),
+            plain=(NoDefense(), plain_codec),
+            shared=None if defense.changes_client else self.shared,
+        )
+        return _with_specs(deployment, self.roles.calibration.images(slice(0, PROBE)))
+
+    def target(self, cut: Cut) -> Target:
+        """Release every target image once, as real bytes."""
+        deployment = self.deployment(cut)
+        images = self.roles.target.images()
+        names = ("release", cut.name)
+        release = deployment.transmit(
+            images, generator=stream(self.seed, *names), observations=self.threat.observations
+        )
+        once = release
+        if self.threat.observations > 1:
+            once = deployment.transmit(images, generator=stream(self.seed, *names, "once"))
+        return Target(self.deployment_key(cut), deployment, release, once)
+
+    @cached_property
+    def auxiliary_feed(self) -> Feed:
+        """The adversary's batches, the same for every cut and attack."""
+        return Feed(self.roles.auxiliary, seed=self.seed)
+
+    @cached_property
+    def calibration_feed(self) -> Feed:
+        """The judge's data, from which the floors are learnt under every threat model."""
+        return Feed(self.roles.calibration, seed=self.seed, validation_fraction=0.0, flip=False)
+
+    def surface(self, target: Target, attack: Attack, purpose: str) -> Surface:
+        """What the job's adversary may touch at one cut, for one attack and purpose."""
+        return self._surface(target, attack, purpose, self.threat, self.auxiliary_feed)
+
+    def judges_surface(self, target: Target, floor: Attack) -> Surface:
+        """For the floors: calibration data and every access, whatever the threat model."""
+        threat = ThreatModel(observations=self.threat.observations)
+        return self._surface(target, floor, "floor", threat, self.calibration_feed)
+
+    def _surface(
+        self, target: Target, attack: Attack, purpose: str, threat: ThreatModel, feed: Feed
+    ) -> Surface:
+        return Surface(
+            target.deployment,
+            threat,
+            feed=feed,
+            classes=len(self.roles.target.classes),
+            image_shape=self.roles.target.shape,
+            seed=self.seed,
+            purpose=f"{purpose} {attack!r}",
+        )
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """An attack that is ready for its targets, and what that took.
+
+    Attributes:
+        attack: The fitted attack.
+        seconds: Spent fitting it and its parts, when it was fitted.
+        queries: Images it sent through the client, its parts included.
+    """
+
+    attack: Attack
+    seconds: float
+    queries: int
+
+
+class AttackFitter:
+    """Fits one attack at all cuts side by side; what is in the store is not fitted again."""
+
+    def __init__(
+        self,
+        job: Job,
+        targets: Mapping[str, Target],
+        on_step: Callable[[str, Progress], None],
+    ) -> None:
+        """Fit for these targets, by cut name; `on_step` is told of every step, by curve name."""
+        self.job = job
+        self.targets = targets
+        self.on_step = on_step
+        self._fitted: dict[tuple[str, str], Fitted] = {}
+
+    def fit(self, attacks: Mapping[str, Attack]) -> dict[str, Fitted | Exception]:
+        """Return the fitted attack at each cut, or what went wrong there."""
+        ready: dict[str, Fitted | Exception] = {}
+        fresh: dict[str, tuple[Attack, list[Fitted]]] = {}
+        for cut, (attack, parts) in self._with_parts(attacks).items():
+            if isinstance(attack, Exception):
+                ready[cut] = attack
+                continue
+            known = self._recall(cut, attack)
+            if known is None:
+                fresh[cut] = attack, parts
+            else:
+                ready[cut] = known
+        ready.update(self._learn(fresh))
+        for cut, outcome in ready.items():
+            if isinstance(outcome, Fitted):
+                self._fitted[cut, repr(attacks[cut])] = outcome
+        return ready
+
+    def _with_parts(
+        self, attacks: Mapping[str, Attack]
+    ) -> dict[str, tuple[Attack | Exception, list[Fitted]]]:
+        """Fit the attacks that each attack builds on, and hand them over."""
+        count = max((len(a.parts()) for a in attacks.values()), default=0)
+        outcomes = [
+            self.fit({cut: a.parts()[i] for cut, a in attacks.items()}) for i in range(count)
+        ]
+        result: dict[str, tuple[Attack | Exception, list[Fitted]]] = {}
+        for cut, attack in attacks.items():
+            parts = [outcome[cut] for outcome in outcomes]
+            broken = [p for p in parts if isinstance(p, Exception)]
+            whole = [p for p in parts if isinstance(p, Fitted)]
+            if broken:
+                result[cut] = broken[0], []
+            elif whole:
+                result[cut] = attack.with_parts(tuple(p.attack for p in whole)), whole
+            else:
+                result[cut] = attack, []
+        return result
+
+    def _key(self, cut: str, attack: Attack) -> str:
+        job = self.job
+        return digest(
+            {
+                "deployment": self.targets[cut].key,
+                "threat": job.config["threat"],
+                "seed": job.seed,
+                "attack": repr(attack),
+                "auxiliary": job.roles.auxiliary.fingerprint(),
+                "calibration": job.roles.calibration.fingerprint(),
+            }
+        )
+
+    def _recall(self, cut: str, attack: Attack) -> Fitted | None:
+        known = self._fitted.get((cut, repr(attack)))
+        key = self._key(cut, attack)
+        if known is not None or not self.job.store.has("attack", key):
+            return known
+        product = self.job.store.product("attack", key, Product)
+        surface = self.job.surface(self.targets[cut], attack, "fit")
+        attack.import_state(product.tensors, surface)
+        return Fitted(attack, float(product.facts["seconds"]), int(product.facts["queries"]))
+
+    def _learn(
+        self, attacks: Mapping[str, tuple[Attack, list[Fitted]]]
+    ) -> dict[str, Fitted | Exception]:
+        if not attacks:
+            return {}
+        seed, last = self.job.seed, list(attacks)[-1]
+        surfaces = {
+            cut: self.job.surface(self.targets[cut], attack, "fit")
+            for cut, (attack, _) in attacks.items()
+        }
+        fittings = {
+            cut: attack.fitting(surfaces[cut], generator=stream(seed, "attack", repr(attack), cut))
+            for cut, (attack, _) in attacks.items()
+        }
+        kind = type(next(iter(attacks.values()))[0]).__name__
+        with self.job.reporter.stage(f"fitting {kind} at {len(attacks)} cuts") as meter:
+
+            def on_step(cut: str, progress: Progress) -> None:
+                self.on_step(f"{cut}/{kind}", progress)
+                if cut == last:
+                    meter(progress.step, progress.steps, progress.loss)
+
+            fits = fit_together(fittings, on_step)
+        outcome: dict[str, Fitted | Exception] = {}
+        for cut, (attack, parts) in attacks.items():
+            error = fits[cut].error
+            seconds = fits[cut].seconds + sum(p.seconds for p in parts)
+            queries = surfaces[cut].queries + sum(p.queries for p in parts)
+            outcome[cut] = error or Fitted(attack, seconds, queries)
+            if error is None:
+                facts = {"seconds": seconds, "queries": queries}
+                product = Product(attack.export_state(), facts)
+                self.job.store.put("attack", self._key(cut, attack), product)
+        return outcome
+
+
+def _with_specs(deployment: Deployment, probe: Tensor) -> Deployment:
+    sent = deployment.transmit(probe, generator=stream(0, "probe"))
+    specs = tuple(
+        TensorSpec(f"tensor{i}", tuple(t.shape[1:]), str(t.dtype).removeprefix("torch."))
+        for i, t in enumerate(sent.tensors)
+    )
+    return replace(deployment, specs=specs)
+
+
+def _state(defense: Defense, parts: Split) -> dict[str, Tensor]:
+    modules = {"defense": defense, "client": parts.client, "server": parts.server}
+    return {
+        f"{name}/{key}": value.clone()
+        for name, module in modules.items()
+        for key, value in module.state_dict().items()
+    }
+
+
+def _load_state(defense: Defense, parts: Split, tensors: Mapping[str, Tensor]) -> None:
+    modules = {"defense": defense, "client": parts.client, "server": parts.server}
+    for name, module in modules.items():
+        prefix = f"{name}/"
+        state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        module.load_state_dict(state)

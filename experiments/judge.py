@@ -1,0 +1,285 @@
+"""Scores guesses against the truth, which no attack ever sees."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from attacks.class_mean import ClassMean
+from attacks.constant_color import ConstantColor
+from attacks.mean_image import MeanImage
+from experiments.compose import build
+from experiments.job import Job, Target
+from experiments.store import Product, digest
+from splitbench.attack import Attack
+from splitbench.codec import Codec
+from splitbench.defense import Defense
+from splitbench.deployment import Deployment
+from splitbench.latency import measure_latency
+from splitbench.leakage import excess_leakage, leakage, normalised
+from splitbench.metric import Metric, MetricUnavailableError
+from splitbench.metrics.evaluator import EvaluatorNet
+from splitbench.record import Interval, Scores
+from splitbench.rng import isolated, stream
+from splitbench.statistics import Summary, hierarchical_bootstrap, wilson
+from splitbench.training import Training
+
+Arrays = dict[str, NDArray[np.float64]]
+
+# The headline floor is the better of the first two; the third is what the prediction alone tells.
+FLOORS: Mapping[str, type[Attack]] = {
+    "constant_color": ConstantColor,
+    "mean_image": MeanImage,
+    "class_mean": ClassMean,
+}
+BLIND = ("constant_color", "mean_image")
+FEW_TARGETS = 100
+# A blind guess learnt from the auxiliary data may be a hair better than the judge's own.
+BLIND_MARGIN = 0.01
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one attack's guesses at one cut are worth."""
+
+    scores: Scores
+    leakage: Mapping[str, Interval]
+    normalised: Mapping[str, Interval]
+    flags: tuple[str, ...]
+    cost: Mapping[str, float]
+    targets: int
+
+
+class Judge:
+    """Holds the truth, the metrics, and the floors and facts of every cut it has seen."""
+
+    def __init__(self, job: Job) -> None:
+        """Build the metrics; the classifier that some need learns from the calibration role."""
+        self.job = job
+        self.truth = job.roles.target.images()
+        self.labels = job.roles.target.labels
+        self.limits: Mapping[str, int] = job.config["metric_examples"]
+        self.unavailable: dict[str, str] = {}
+        self._scored: dict[str, Arrays] = {}
+        self.metrics: list[Metric] = []
+        for node in job.config["metrics"].values():
+            metric: Metric = build(dict(node))
+            self.metrics.append(metric.bind(self.evaluator) if metric.needs_evaluator else metric)
+        self.ceilings = {k: float(v.mean()) for k, v in self.score(self.truth).items()}
+        self._floors: dict[str, Arrays] = {}
+        self._facts: dict[str, dict[str, Any]] = {}
+
+    @cached_property
+    def evaluator(self) -> nn.Module:
+        """A classifier that shares neither data nor architecture with the task model."""
+        job, calibration = self.job, self.job.roles.calibration
+        with isolated(stream(job.seed, "evaluator", "initialisation")):
+            net = EvaluatorNet(image_shape=calibration.shape, classes=len(calibration.classes))
+
+        def make() -> Product:
+            with job.reporter.stage("training the independent classifier") as meter:
+                Training(epochs=20, validation_fraction=0.0).fit(
+                    net,
+                    calibration,
+                    generator=stream(job.seed, "evaluator", "training"),
+                    on_step=lambda p: meter(p.step, p.steps, p.loss),
+                )
+            return Product(net.state_dict())
+
+        key = digest([calibration.fingerprint(), job.seed, job.code])
+        net.load_state_dict(dict(job.store.product("evaluator", key, make).tensors))
+        return net.eval().requires_grad_(False)
+
+    def score(self, guess: Tensor) -> Arrays:
+        """Every available metric on guesses for the first ``len(guess)`` targets.
+
+        Blind guesses are the same at every cut; equal guesses are scored once.
+        """
+        key = hashlib.sha256(guess.contiguous().numpy().tobytes()).hexdigest()
+        if key not in self._scored:
+            self._scored[key] = self._score(guess)
+        return dict(self._scored[key])
+
+    def _score(self, guess: Tensor) -> Arrays:
+        scores: Arrays = {}
+        for metric in self.metrics:
+            if metric.key in self.unavailable:
+                continue
+            n = min(len(guess), self.limits.get(metric.key, len(guess)))
+            truth = self.truth[:n] if metric.compares_with == "images" else self.labels[:n]
+            try:
+                scores[metric.key] = metric(guess[:n], truth).numpy()
+            except MetricUnavailableError as error:
+                self.unavailable[metric.key] = str(error)
+        return scores
+
+    def see(self, target: Target) -> None:
+        """Learn the floors of one cut, and what holds for every attack on it."""
+        deployment = target.deployment
+        cut = deployment.split.cut.name
+        self._floors[cut] = self._floor_scores(target)
+        flops = deployment.split.cut
+        payload = target.accuracy_release.payload_bytes
+        if payload is None:
+            raise RuntimeError("the targets' release was not encoded")
+        right = int((deployment.predict(target.accuracy_release).argmax(1) == self.labels).sum())
+        plain = int((self.job.model(self.truth).argmax(1) == self.labels).sum())
+        accuracy = wilson(right, len(self.labels))
+        promise = deployment.defense.guarantee()
+        self._facts[cut] = {
+            "utility": {
+                "accuracy": interval(accuracy),
+                "accuracy_undefended": interval(wilson(plain, len(self.labels))),
+            },
+            "floors": {k: float(v.mean()) for k, v in self._floors[cut].items()},
+            "ceilings": self.ceilings,
+            "unavailable": dict(self.unavailable),
+            "guarantee": {"kind": promise.kind, "statement": promise.statement},
+            "traits": traits(deployment.defense, deployment.codec),
+            "data_fingerprints": self.job.roles.fingerprints(),
+            "cost": {
+                "payload_bytes_mean": float(payload.double().mean()),
+                "payload_bytes_max": float(payload.max()),
+                "payload_bytes_min": float(payload.min()),
+                "client_flops": float(flops.head_flops),
+                "server_flops": float(flops.tail_flops),
+                "client_params": float(_parameters(deployment.split.client)),
+                "server_params": float(_parameters(deployment.split.server)),
+                **self._latency(deployment),
+            },
+        }
+
+    def facts(self, cut: str) -> dict[str, Any]:
+        """Fields of every record of one cut."""
+        return dict(self._facts[cut])
+
+    def verdict(
+        self, guess: Tensor, cut: str, attack: Attack, cost: Mapping[str, float]
+    ) -> Verdict:
+        """Judge one attack's guesses at one cut."""
+        scores = self.score(guess)
+        floors = {k: v[: len(guess)] for k, v in self._floors[cut].items()}
+        leaks = self._leaks(scores, floors)
+        kept = slice(0, min(int(self.job.config["gallery"]), len(guess)))
+        return Verdict(
+            scores=Scores(scores, floors, _bytes(guess[kept]), _bytes(self.truth[kept])),
+            leakage=leaks,
+            normalised=self._normalised(scores, floors),
+            flags=self._flags(cut, attack, leaks, len(guess)),
+            cost=cost,
+            targets=len(guess),
+        )
+
+    def _floor_scores(self, target: Target) -> Arrays:
+        scores: Arrays = {}
+        for name, kind in FLOORS.items():
+            attack = kind()
+            generator = stream(self.job.seed, "floor", name)
+            surface = self.job.judges_surface(target, attack)
+            attack.fit(surface, generator=generator)
+            guess = attack(target.release, surface, generator=generator)
+            scores |= {f"{name}/{key}": v for key, v in self.score(guess).items()}
+        return scores
+
+    def _leaks(self, scores: Arrays, floors: Arrays) -> dict[str, Interval]:
+        blind = np.stack([floors[f"{name}/mse"] for name in BLIND], axis=1)
+        by_class = floors["class_mean/mse"]
+        leaks = {
+            "L": interval(leakage(scores["mse"], blind, generator=_resampler())),
+            "excess": interval(excess_leakage(scores["mse"], by_class, generator=_resampler())),
+        }
+        for key, values in scores.items():
+            leaks[key] = interval(hierarchical_bootstrap([values], generator=_resampler()))
+        return leaks
+
+    def _normalised(self, scores: Arrays, floors: Arrays) -> dict[str, Interval]:
+        scaled = {}
+        for metric in self.metrics:
+            if metric.key not in scores:
+                continue
+            values = scores[metric.key]
+            candidates = [floors[f"{name}/{metric.key}"][: len(values)] for name in BLIND]
+            best = max(candidates, key=lambda v: float(v.mean()))
+            if metric.leaks == "down":
+                best = min(candidates, key=lambda v: float(v.mean()))
+            ceiling = np.full(len(values), self.ceilings[metric.key])
+            if abs(float(best.mean()) - self.ceilings[metric.key]) > 1e-9:
+                scaled[metric.key] = interval(
+                    normalised(values, best, ceiling, generator=_resampler())
+                )
+        return scaled
+
+    def _flags(
+        self, cut: str, attack: Attack, leaks: Mapping[str, Interval], targets: int
+    ) -> tuple[str, ...]:
+        accuracy: Interval = self._facts[cut]["utility"]["accuracy"]
+        cost = self._facts[cut]["cost"]
+        counts = torch.bincount(self.labels)
+        majority = float(counts.max()) / len(self.labels)
+        raised = {
+            "few_targets": targets < FEW_TARGETS,
+            "at_floor": not attack.floor and leaks["L"].high <= 0,
+            "above_one": leaks["L"].mean > 1,
+            "blind_leaks": attack.floor
+            and not isinstance(attack, ClassMean)
+            and leaks["L"].low > BLIND_MARGIN,
+            "utility_collapsed": accuracy.low <= majority,
+            "payload_varies": cost["payload_bytes_min"] != cost["payload_bytes_max"],
+        }
+        return tuple(name for name, value in raised.items() if value)
+
+    def _latency(self, deployment: Deployment) -> dict[str, float]:
+        setting = self.job.config["latency"]
+        defense, generator = deployment.defense, stream(self.job.seed, "latency")
+        measured = measure_latency(
+            deployment.split.client,
+            deployment.codec,
+            lambda tensors: deployment.split.server(defense.restore(tensors)),
+            self.truth[:1],
+            protect=lambda features: defense.protect(features, generator=generator),
+            **setting,
+        )
+        phases = ("client", "encode", "decode", "server")
+        medians = {f"{phase}_ms": getattr(measured, f"{phase}_ms_median") for phase in phases}
+        tails = {f"{phase}_ms_p95": getattr(measured, f"{phase}_ms_p95") for phase in phases}
+        return {**medians, **tails}
+
+
+def traits(defense: Defense, codec: Codec) -> dict[str, Any]:
+    """What decides which releases follow from which (`splitbench.leaderboard.simulable`)."""
+    chosen = defense.arguments()
+    off = defense.off is not None and all(chosen[k] == v for k, v in defense.off.items())
+    knob, protects = defense.knob or (None, None)
+    return {
+        "exact": off and codec.lossless and not defense.changes_client,
+        "lossless": codec.lossless,
+        "changes_client": defense.changes_client,
+        "knob": knob,
+        "protects": protects,
+        "nested": "no" if defense.changes_client else defense.nested,
+    }
+
+
+def interval(summary: Summary) -> Interval:
+    """The part of a summary that a record keeps."""
+    return Interval(mean=summary.mean, low=summary.low, high=summary.high, n=summary.n)
+
+
+def _resampler() -> np.random.Generator:
+    """Every interval is resampled alike: equal scores give equal intervals."""
+    return np.random.default_rng(0)
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _bytes(images: Tensor) -> NDArray[np.uint8]:
+    quantised: NDArray[np.uint8] = (images * 255).round().to(torch.uint8).cpu().numpy()
+    return quantised

@@ -1,0 +1,144 @@
+"""What each flag means: shown on the page and in ``docs/leaderboard.md``."""
+
+from dataclasses import dataclass
+
+from splitbench.leaderboard import UNRANKED
+
+
+@dataclass(frozen=True)
+class Flag:
+    """The explanation of one flag.
+
+    Attributes:
+        name: As it stands in records and tables.
+        short: Two or three words for a mark in a table.
+        raised_if: The exact condition.
+        means: What it says about the number.
+        do: What to do about it.
+    """
+
+    name: str
+    short: str
+    raised_if: str
+    means: str
+    do: str
+
+    @property
+    def unranks(self) -> bool:
+        """Rows that carry it are shown, but not ranked."""
+        return self.name in UNRANKED
+
+
+FLAGS = (
+    Flag(
+        "closure_raised",
+        "raised by closure",
+        "another release that can be computed from this one leaks more, by more than the interval "
+        "of the paired difference",
+        "The attacks on this release were weaker than they could be: an adversary would have "
+        "computed the other release and attacked that. The closed value is the honest one.",
+        "Give the attacks on this cut more steps or capacity; rank by the closed value.",
+    ),
+    Flag(
+        "weaker_access_wins",
+        "weaker access wins",
+        "an adversary that knows less about the same system reaches a higher leakage, by more than "
+        "the interval of the paired difference",
+        "The better informed attack failed, for example because gradients vanish or its training "
+        "did not converge. The row understates what leaks.",
+        "Check the training curves of the adaptive attack and run it again; the row is not ranked "
+        "until then.",
+    ),
+    Flag(
+        "adaptive_not_better",
+        "adaptive not better",
+        "knowing the defense does not raise the leakage above that of the naive adversary",
+        "Either the defense changes so little that ignoring it costs nothing, or the adaptive "
+        "attack was trained badly.",
+        "Look at the accuracy and at the naive row: if both are those of the undefended model, the "
+        "defense is too weak to matter; otherwise train the attack longer.",
+    ),
+    Flag(
+        "at_floor",
+        "at the floor",
+        "the interval of the best attack's leakage does not rise above 0",
+        "No attack beat a blind guess. That is what a perfect defense looks like, and also what a "
+        "broken attack looks like.",
+        "See whether the same attacks succeed at this cut without the defense. If they do not, the "
+        "row says nothing.",
+    ),
+    Flag(
+        "above_one",
+        "above one",
+        "a leakage is larger than 1",
+        "Impossible: an error cannot be negative. The evaluation is broken.",
+        "Do not use the number; report it.",
+    ),
+    Flag(
+        "blind_leaks",
+        "blind guess leaks",
+        "the interval of an attack that never sees the release lies more than 0.01 above the floor",
+        "The floor is too low, or information reaches the blind attack by another way. Every "
+        "leakage of the row is suspect.",
+        "Check that the four data roles are disjoint and large enough for a mean image; do not use "
+        "the number.",
+    ),
+    Flag(
+        "inconsistent",
+        "inconsistent",
+        "the leakage in a record is not that of its own per-example scores",
+        "The record and its scores do not belong together.",
+        "Delete the record and run the cell again.",
+    ),
+    Flag(
+        "utility_collapsed",
+        "accuracy collapsed",
+        "the interval of the accuracy reaches down to the share of the largest class",
+        "The model may have stopped working. A release that is useless for the task protects "
+        "the image trivially.",
+        "Weaken the defense, or let the server learn to bear it.",
+    ),
+    Flag(
+        "incomplete",
+        "incomplete",
+        "an attack of the suite failed on this row",
+        "The best of the remaining attacks may be weaker than the one that is missing.",
+        "Read the error in the table of attacks, mend it and run again: finished cells are kept.",
+    ),
+    Flag(
+        "few_targets",
+        "few targets",
+        "the best attack was tried on fewer than 100 images",
+        "The interval is wide and the tails are not to be trusted.",
+        "Attack more targets; slow attacks may keep a limit of their own.",
+    ),
+    Flag(
+        "payload_varies",
+        "payload varies",
+        "messages of different images differ in length",
+        "The length itself tells something about the image to anyone who sees the traffic, even "
+        "where it is encrypted.",
+        "Pad messages to a fixed length, or turn entropy coding off.",
+    ),
+    Flag(
+        "seeds_spread",
+        "seeds disagree",
+        "the best attack's leakage differs by more than 0.05 between seeds",
+        "A single run of this row says little.",
+        "Run more seeds.",
+    ),
+)
+
+BY_NAME = {flag.name: flag for flag in FLAGS}
+
+
+def explain(name: str) -> Flag:
+    """The explanation of a flag; a flag that is not known here says so."""
+    unknown = Flag(
+        name,
+        name.replace("_", " "),
+        "set by the run that made the record",
+        "This version of the leaderboard does not know the flag.",
+        "See the documentation of the attack or defense that sets it.",
+    )
+    return BY_NAME.get(name, unknown)

@@ -1,0 +1,202 @@
+"""Boards as CSV and as Markdown; plain text, the same bytes for the same records."""
+
+import csv
+import html
+import io
+from collections.abc import Callable, Sequence
+
+from experiments.page.flags import explain
+from experiments.page.words import (
+    adversary,
+    between,
+    lead,
+    milliseconds,
+    percent,
+    place,
+    points,
+    rate,
+    size,
+)
+from splitbench.leaderboard import QUALITY, Board, Row
+from splitbench.record import Interval
+
+Value = str | int | float | None
+
+
+def to_csv(boards: Sequence[Board], *, link: str = "") -> str:
+    """One line per row, plain numbers, units in the column names; empty where unknown.
+
+    Args:
+        boards: What to write.
+        link: Name of the network behind ``end_to_end_ms``.
+    """
+    names = sorted({e.name for b in boards for r in b.rows for e in r.attacks})
+    lines = [_line(board, row, link, names) for board in boards for row in board.rows]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(list(lines[0]) if lines else [])
+    for line in lines:
+        writer.writerow([_cell(value) for value in line.values()])
+    return buffer.getvalue()
+
+
+def _line(board: Board, row: Row, link: str, attacks: Sequence[str]) -> dict[str, Value]:
+    message, threat = row.message, row.message.threat
+    leaks = {entry.name: entry.leakage for entry in row.attacks}
+    first, last = row.rank or (None, None)
+    return {
+        "protocol": board.protocol,
+        "data": board.data,
+        "model": board.model,
+        "cut": row.cut,
+        "cut_index": message.cut_index,
+        "defense": row.label,
+        "defense_expression": message.defense,
+        "codec_expression": message.codec,
+        "threat_client": str(threat.get("client", "")),
+        "threat_defense": str(threat.get("defense", "")),
+        "threat_auxiliary": str(threat.get("auxiliary", "")),
+        "threat_query_budget": threat.get("query_budget"),
+        "threat_observations": threat.get("observations"),
+        "seeds": row.seeds,
+        "targets": row.targets,
+        "place_first": first,
+        "place_last": last,
+        **_interval("leakage", row.closed),
+        **_interval("leakage_raw", row.raw),
+        "leakage_raised_by": row.closed_by,
+        "best_attack": row.best,
+        "leakage_p95": row.p95,
+        "share_above_half": row.share_above_half,
+        **_interval("leakage_excess", row.excess),
+        **_interval("adaptive_gain", row.adaptive_gain),
+        **{name: value for key in QUALITY for name, value in _quality(row, key).items()},
+        **_interval("accuracy", row.accuracy),
+        **_interval("accuracy_drop", row.accuracy_drop),
+        "payload_bytes_mean": row.payload_bytes_mean,
+        "payload_bytes_max": row.payload_bytes_max,
+        "payload_ratio_to_raw_image": row.payload_ratio,
+        "client_ms": row.client_ms,
+        "server_ms": row.server_ms,
+        "end_to_end_ms": row.end_to_end_ms,
+        "link": link if row.end_to_end_ms is not None else "",
+        **{f"leakage_of_{name}": _mean(leaks.get(name)) for name in attacks},
+        "flags": " ".join(row.flags),
+        "errors": "; ".join(f"{e.name}: {e.note}" for e in row.attacks if e.note),
+    }
+
+
+def _quality(row: Row, key: str) -> dict[str, Value]:
+    return _interval(key, row.quality.get(key))
+
+
+def _mean(interval: Interval | None) -> float | None:
+    return None if interval is None else interval.mean
+
+
+def _interval(name: str, interval: Interval | None) -> dict[str, Value]:
+    if interval is None:
+        return {name: None, f"{name}_low": None, f"{name}_high": None}
+    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def _cell(value: Value) -> str:
+    """Six digits; text that a spreadsheet would run as a formula is quoted for it."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = str(value)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+COLUMNS: dict[str, Callable[[Row], str]] = {
+    "cut": lambda r: r.cut,
+    "defense": lambda r: r.label,
+    "adversary": lambda r: adversary(r.message.threat) or "white box",
+    "leakage": lambda r: _leakage(r),
+    "raw": lambda r: rate(r.raw.mean if r.raw else None),
+    "best attack": lambda r: (r.best or "—").replace("_", " "),
+    "accuracy": lambda r: percent(r.accuracy.mean if r.accuracy else None),
+    "loss": lambda r: points(r.accuracy_drop.mean if r.accuracy_drop else None),
+    "P95": lambda r: rate(r.p95),
+    "payload": lambda r: size(r.payload_bytes_mean),
+    "ms": lambda r: milliseconds(r.end_to_end_ms),
+    "place": place,
+    "flags": lambda r: ", ".join(explain(flag).short for flag in r.flags),
+}
+
+
+def to_markdown(boards: Sequence[Board], *, link: str = "") -> str:
+    """A compact table per board, naive rows apart, and what the flags mean.
+
+    Args:
+        boards: What to write.
+        link: Name of the network behind the column ``ms``.
+    """
+    parts = ["# Leaderboard"]
+    for board in boards:
+        parts.append(f"## {_plain(board.model)} on {_plain(board.data)}, {_plain(board.protocol)}")
+        parts.append(_plain(" ".join(lead(board))))
+        ranked = [r for r in board.rows if not r.naive]
+        naive = [r for r in board.rows if r.naive]
+        usual = not any(adversary(r.message.threat) for r in ranked)
+        parts.append(_table(ranked, [n for n in COLUMNS if not (usual and n == "adversary")]))
+        if naive:
+            parts.append("Naive: never ranked. This adversary does not expect the defense.")
+            gain = "adaptive gain"
+            columns = {**COLUMNS, gain: lambda r: rate(_mean(r.adaptive_gain))}
+            shown = ["cut", "defense", "leakage", "best attack", gain]
+            parts.append(_table(naive, shown, columns))
+        parts += _failures(board)
+        parts += [f"Note: {_plain(note)}." for note in board.notes]
+    parts.append(_reading(boards, link))
+    return "\n\n".join(parts) + "\n"
+
+
+def _leakage(row: Row) -> str:
+    if row.closed is None:
+        return "—"
+    return f"{rate(row.closed.mean)} ({between(row.closed)})"
+
+
+def _table(
+    rows: Sequence[Row],
+    names: Sequence[str],
+    columns: dict[str, Callable[[Row], str]] = COLUMNS,
+) -> str:
+    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
+    lines += ["| " + " | ".join(_plain(columns[n](row)) for n in names) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _failures(board: Board) -> list[str]:
+    failed = [
+        f"- {_plain(entry.name)} at {_plain(row.cut)}, {_plain(row.label)}: {_plain(entry.note)}"
+        for row in board.rows
+        for entry in row.attacks
+        if entry.failed
+    ]
+    return ["Failed cells:\n\n" + "\n".join(failed)] if failed else []
+
+
+def _reading(boards: Sequence[Board], link: str) -> str:
+    raised = dict.fromkeys(f for b in boards for r in b.rows for f in r.flags)
+    flags = [f"- **{_plain(explain(f).short)}**: {explain(f).raised_if}." for f in sorted(raised)]
+    text = (
+        "Leakage is the fraction of the variance of a private image that the best attack "
+        "explains beyond a blind guess (0: nothing, 1: everything), raised to that of every other "
+        "release that could be computed from this one; 95 % interval in brackets. Loss is in "
+        "percentage points of accuracy against the undefended model."
+    )
+    if link:
+        text += f" ms: measured compute and a modelled link ({_plain(link)})."
+    return "\n\n".join([text, *(["Flags:\n\n" + "\n".join(flags)] if flags else [])])
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown and HTML leave alone, on one line."""
+    text = html.escape(" ".join(text.splitlines()), quote=False)
+    for character in "\\`*|[]":
+        text = text.replace(character, f"\\{character}")
+    return text

@@ -1,0 +1,216 @@
+"""Numbers and adversaries in words."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from splitbench.leaderboard import Board, Row
+from splitbench.record import Interval
+
+DASH = "—"
+MINUS = "\N{MINUS SIGN}"
+HEADLINE = {
+    "client": "weights",
+    "defense": "known",
+    "auxiliary": "same",
+    "query_budget": None,
+    "observations": 1,
+}
+FREE_POINTS = 0.02  # loss of accuracy that the lead text calls cheap
+
+
+def signed(text: str) -> str:
+    """With a true minus sign."""
+    return text.replace("-", MINUS)
+
+
+def rate(value: float | None, digits: int = 2) -> str:
+    """A number around 0 to 1."""
+    if value is None:
+        return DASH
+    text = f"{value:.{digits}f}"
+    return signed(text if float(text) else f"{0:.{digits}f}")
+
+
+def percent(value: float | None) -> str:
+    """A rate in percent; what is not quite all or nothing is not rounded to it."""
+    if value is None:
+        return DASH
+    text = f"{100 * value:.0f}"
+    if text == "100" and value < 1:
+        text = f"{100 * value:.1f}" if value < 0.9995 else "more than 99.9"
+    elif text in ("0", "-0"):
+        text = "0" if abs(value) < 0.0005 else f"{100 * value:.1f}"
+    return signed(f"{text}\N{NO-BREAK SPACE}%")
+
+
+def points(value: float | None) -> str:
+    """A difference of rates in percentage points, with its sign."""
+    if value is None:
+        return DASH
+    text = f"{100 * value:+.1f}"
+    return signed("0.0" if text in ("+0.0", "-0.0") else text)
+
+
+def between(interval: Interval | None, digits: int = 2) -> str:
+    """The interval, without the estimate."""
+    if interval is None:
+        return DASH
+    return f"{rate(interval.low, digits)} to {rate(interval.high, digits)}"
+
+
+def size(value: float | None) -> str:
+    """Bytes, in units of 1000."""
+    if value is None:
+        return DASH
+    for unit, factor in (("MB", 1e6), ("kB", 1e3)):
+        if value >= factor:
+            return f"{value / factor:.3g}\N{NO-BREAK SPACE}{unit}"
+    return f"{value:.0f}\N{NO-BREAK SPACE}B"
+
+
+def milliseconds(value: float | None) -> str:
+    """A duration in milliseconds, without the unit."""
+    if value is None:
+        return DASH
+    return f"{value:.2g}" if value < 10 else f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def place(row: Row) -> str:
+    """The places that the intervals allow."""
+    if row.rank is None:
+        return DASH
+    first, last = row.rank
+    return str(first) if first == last else f"{first}\N{EN DASH}{last}"
+
+
+def adversary(threat: Mapping[str, Any]) -> str:
+    """What sets an adversary apart from the headline one; empty for the headline one."""
+    words = []
+    if threat.get("defense") == "hidden":
+        words.append("naive")
+    if threat.get("client") == "query":
+        budget = threat.get("query_budget")
+        words.append("query access" if budget is None else f"{budget} queries")
+    elif threat.get("client") == "none":
+        words.append("no access to the client")
+    if threat.get("auxiliary") == "none":
+        words.append("no auxiliary data")
+    if threat.get("observations", 1) != 1:
+        words.append(f"{threat['observations']} observations")
+    known = {*HEADLINE}
+    words += [f"{k}={threat[k]}" for k in sorted(threat) if k not in known]
+    return ", ".join(words)
+
+
+def means(threat: Mapping[str, Any]) -> str:
+    """The adversary in a sentence."""
+    client = {
+        "weights": "has the weights of the client",
+        "query": "may send images through the device, without the weights of the client",
+        "none": "has no access to the client",
+    }.get(threat.get("client", ""), "has unknown access to the client")
+    budget = threat.get("query_budget")
+    limit = "" if budget is None else f" (at most {budget} of them)"
+    defense = {
+        "known": "knows the defense and trains on defended releases",
+        "hidden": "does not expect the defense and trains on undefended releases",
+    }.get(threat.get("defense", ""), "may or may not know the defense")
+    data = {
+        "same": "has images of the same kind, none of them a target",
+        "none": "has no images of its own",
+    }.get(threat.get("auxiliary", ""), "has unknown data")
+    count = threat.get("observations", 1)
+    seen = "sees one release of each target" if count == 1 else f"sees {count} of each target"
+    return f"The adversary {client}{limit}, {defense}, {data}, and {seen}."
+
+
+def named(row: Row) -> str:
+    """The defense within a sentence."""
+    return f"{row.kind} ({row.setting})" if row.setting else row.kind
+
+
+def series(row: Row) -> str:
+    """Label of a row among all rows of its board: the defense, and the adversary if unusual."""
+    extra = adversary(row.message.threat)
+    return f"{row.label} ({extra})" if extra else row.label
+
+
+def lead(board: Board) -> list[str]:
+    """What the numbers say, in plain sentences computed from the rows."""
+    measured = [r for r in board.rows if r.closed is not None and not adversary(r.message.threat)]
+    plain = [r for r in measured if r.undefended]
+    sentences = [*_depth(plain), *_defenses(measured, plain), *_naivety(board)]
+    return sentences or ["No row of this board has a leakage under the headline adversary yet."]
+
+
+def _depth(plain: list[Row]) -> list[str]:
+    found = [(row, row.closed) for row in plain if row.closed is not None]
+    if not found:
+        return []
+    (first, shallow), (last, deep) = found[0], found[-1]
+    text = (
+        "Without a defense, an attacker who sees what leaves the device after "
+        f"{first.cut} recovers {percent(shallow.mean)} of the variance of a private image "
+        f"({percent(0.95)} interval {percent(shallow.low)} to {percent(shallow.high)})"
+    )
+    if last.cut == first.cut:
+        return [f"{text}."]
+    return [f"{text}; after {last.cut}, the deepest cut, {percent(deep.mean)}."]
+
+
+def _defenses(measured: list[Row], plain: list[Row]) -> list[str]:
+    """The best cheap defense at the shallowest cut that has ranked ones."""
+    for reference in plain:
+        rivals = [r for r in measured if r.cut == reference.cut and r.rank is not None]
+        if rivals:
+            return [_best_of(rivals, reference)]
+    return []
+
+
+def _best_of(rivals: list[Row], reference: Row) -> str:
+    cheap = [
+        (row.closed, row.accuracy_drop, row)
+        for row in rivals
+        if row.closed is not None
+        and row.accuracy_drop is not None
+        and row.accuracy_drop.mean <= FREE_POINTS
+    ]
+    leak, loss, best = min(cheap, key=lambda c: c[0].mean, default=(None, None, None))
+    plain = reference.closed
+    if leak is None or loss is None or best is None or plain is None or leak.high >= plain.low:
+        return (
+            f"After {reference.cut}, none of {len(rivals)} defended systems leaks less than the "
+            f"undefended one for at most {100 * FREE_POINTS:.0f} percentage points of accuracy."
+        )
+    return (
+        f"After {reference.cut}, the defense that leaks least for at most "
+        f"{100 * FREE_POINTS:.0f} percentage points of accuracy is {named(best)}: "
+        f"{percent(leak.mean)} instead of {percent(plain.mean)}, for {_cost(loss.mean)}."
+    )
+
+
+def _cost(drop: float) -> str:
+    shown = f"{abs(100 * drop):.1f}"
+    if shown == "0.0":
+        return "no measurable loss of accuracy"
+    return f"{shown} points {'less' if drop > 0 else 'more'} accuracy"
+
+
+def _naivety(board: Board) -> list[str]:
+    naive = [r for r in board.rows if r.naive and r.adaptive_gain is not None]
+    if not naive:
+        return []
+
+    def size_of(row: Row) -> float:
+        return 0.0 if row.adaptive_gain is None else row.adaptive_gain.mean
+
+    widest = max(naive, key=size_of)
+    if widest.adaptive_gain is None or widest.raw is None or widest.adaptive_gain.low <= 0:
+        return []
+    honest = widest.raw.mean + widest.adaptive_gain.mean
+    blind = max(widest.raw.mean, 0.0)
+    return [
+        f"An evaluation that ignores the defense flatters it: against {named(widest)} after "
+        f"{widest.cut}, an attacker that does not expect it recovers {percent(blind)}, one "
+        f"that does {percent(honest)}."
+    ]

@@ -1,0 +1,107 @@
+"""``splitbench run``: one job, or a sweep of them."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.compose import plain, source_digest, without
+from experiments.console import Reporter
+from experiments.errors import UserError
+from experiments.store import Store, digest
+from hydra_plugins.applicable_sweeper import as_sweep
+
+# Keys that say where and how loudly a job runs, not what it computes.
+_NOT_NUMERIC = ("paths", "tracking", "threads", "claimed")
+
+
+def job_id(config: dict[str, Any]) -> str:
+    """Names a job: the resolved configuration without machine paths, and the source code."""
+    data = without(config["data"], "root", "download")
+    return digest({**without(config, *_NOT_NUMERIC), "data": data, "code": source_digest()})
+
+
+def job(config: DictConfig) -> None:
+    """Run one job, unless all its cells are there already."""
+    began = time.monotonic()
+    choices = dict(HydraConfig.get().runtime.choices)
+    overrides = list(HydraConfig.get().overrides.task)
+    values = plain(config)
+    values["protocol"] = protocol(values, overrides)
+    store = Store(Path(values["paths"]["runs"]))
+    name = job_id(values)
+    reporter = Reporter(label(values, choices, overrides))
+    with store.lock(f"job-{name}"):
+        done = store.read_json("jobs", name)
+        if done is not None and all(store.has_cell(cell) for cell in done["cells"]):
+            reporter.say(f"finished earlier: {len(done['cells'])} cells, nothing to do")
+            return
+        from experiments.evaluate import evaluate  # imports torch; a finished job needs none of it
+
+        cells = evaluate(values, choices, name, store, reporter)
+        store.write_json("jobs", name, {"cells": cells, "overrides": overrides})
+    reporter.say(f"{len(cells)} cells in {time.monotonic() - began:.0f} s")
+
+
+def protocol(config: dict[str, Any], overrides: Sequence[str]) -> str:
+    """The suite's version, or ``custom`` where anything of the suite was changed."""
+    changed = any(o.lstrip("+~").startswith(("attacks.", "attack=", "attack.")) for o in overrides)
+    return "custom" if changed or config.get("attack") else str(config["protocol"])
+
+
+def label(config: dict[str, Any], choices: dict[str, Any], overrides: Sequence[str]) -> str:
+    """A short name for the console: the defense with its overridden keywords, and the threat."""
+    knobs = [o.split(".", 1)[1] for o in overrides if o.startswith("defense.")]
+    words = [str(choices["defense"]), *knobs]
+    if choices["threat"] != "white_box":
+        words.append(str(choices["threat"]))
+    return " ".join([*words, f"seed={config['seed']}"] if config["seed"] else words)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run with Hydra's command line; user errors end in one sentence and exit code 2."""
+    words = list(arguments)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach the lines below
+    if {"-m", "--multirun"} & set(words):
+        words = as_sweep(words)
+    sys.argv = ["splitbench run", *words]
+    mistakes: list[UserError] = []
+
+    def task(config: DictConfig) -> None:
+        try:
+            job(config)
+        except UserError as error:
+            # Hydra announces whatever a job raises; where it is the only job, say it once.
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise
+            mistakes.append(error)
+
+    try:
+        hydra.main(version_base="1.3", config_path="pkg://configs", config_name="run")(task)()
+        if mistakes:
+            raise mistakes[0]
+    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
+        sys.stderr.write(f"error: {sentence(error)}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; finished cells are kept, run the same command to go on\n")
+        return 130
+    return 0
+
+
+def sentence(error: BaseException) -> str:
+    """What went wrong, without Hydra's wrapping."""
+    text = str(error).strip()
+    cause = error.__cause__
+    if isinstance(error, HydraException) and cause is not None and str(cause) not in text:
+        text = f"{text} ({cause})"
+    return text

@@ -1,0 +1,13 @@
+"""Records to rows: pure, in a fixed order, the same rows for the same records in any order.
+
+A row is one defended system under one adversary: (data, model, cut, defense, codec, threat). Its
+leakage is that of the best single attack, raised to that of every other release that the
+adversary could have computed from this one (`simulable`). A board holds the rows that may be
+compared: one protocol, one model, the very same images.
+"""
+
+from splitbench.leaderboard.board import UNRANKED, Board, boards
+from splitbench.leaderboard.evidence import Evidence, LeaderboardError
+from splitbench.leaderboard.rows import QUALITY, Entry, Row
+
+__all__ = ["QUALITY", "UNRANKED", "Board", "Entry", "Evidence", "LeaderboardError", "Row", "boards"]

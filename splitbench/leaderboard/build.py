@@ -1,0 +1,215 @@
+"""One row of a board, from its own evidence alone."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy import stats
+
+from splitbench.latency import Link
+from splitbench.leaderboard.evidence import BLIND, AttackKey, System, best_leakage, bootstrap
+from splitbench.leaderboard.rows import QUALITY, Entry, Row
+from splitbench.leakage import per_image_leakage, tails
+from splitbench.record import Interval
+
+SPREAD = 0.05  # of L between seeds, above which a single seed says little
+
+
+def build_row(system: System, label: tuple[str, str], link: Link | None, resamples: int) -> Row:
+    """Everything about one row that does not depend on other rows.
+
+    Args:
+        system: The evidence.
+        label: Kind and setting of the defense, for the reader.
+        link: Network of the modelled latency, or None.
+        resamples: Of every bootstrap.
+    """
+    entries = tuple(_entry(system, key, resamples) for key in system.attacks)
+    row = Row(
+        message=system.message,
+        defense_name=system.first.cell.defense_name,
+        kind=label[0],
+        setting=label[1],
+        seeds=len(system.seeds),
+        targets=system.targets,
+        attacks=entries,
+        flags=_flags_of(system, entries),
+        missing=_reasons(system),
+    )
+    row = _with_costs(row, system, link)
+    row = _with_accuracy(row, system)
+    return _with_leakage(row, system, resamples) if system.real else _without_leakage(row)
+
+
+def _entry(system: System, key: AttackKey, resamples: int) -> Entry:
+    real, name, expression = key
+    everything = [e.record for _, e in sorted(system.attacks[key].items())]
+    good = system.records_of(key)
+    problems = dict.fromkeys(r.error or r.status for r in everything if r.status != "ok")
+    entry = Entry(
+        name=name,
+        expression=expression,
+        floor=not real,
+        failed=any(r.status == "failed" for r in everything),
+        note="; ".join(problems),
+        flags=tuple(sorted({flag for r in everything for flag in r.flags})),
+        cells=tuple(r.cell_id for r in everything),
+    )
+    if not good:
+        return entry
+    if len(good) == 1:
+        leak, excess = good[0].leakage.get("L"), good[0].leakage.get("excess")
+        return replace(entry, leakage=leak, excess=excess)
+    leak = bootstrap(system.columns(system.targets, [key]), best_leakage, resamples)
+    return replace(entry, leakage=leak, excess=_over_seeds([r.leakage.get("excess") for r in good]))
+
+
+def _with_leakage(row: Row, system: System, resamples: int) -> Row:
+    tables = system.columns(system.targets)
+    raw = bootstrap(tables, best_leakage, resamples)
+    means = np.mean([t.mean(0) for t in tables], axis=0)
+    each = [float(best_leakage(triple)) for triple in means.reshape(-1, 3)]
+    best = system.real[int(np.argmax(each))]
+    scores, records = system.scores_of(best), system.records_of(best)
+    entry = next(e for e in row.attacks if (not e.floor, e.name, e.expression) == best)
+    blind = [np.stack([s.floors[name] for name in BLIND], axis=1) for s in scores]
+    leaks = [per_image_leakage(s.metrics["mse"], b) for s, b in zip(scores, blind, strict=True)]
+    worst = tails(np.concatenate(leaks))
+    flags = {*row.flags, *entry.flags}
+    by_seed = [float(values.mean()) for values in leaks]
+    if max(by_seed) - min(by_seed) > SPREAD:
+        flags.add("seeds_spread")
+    recorded = [r.leakage["L"].mean for r in records if "L" in r.leakage]
+    if not np.allclose(recorded, by_seed[: len(recorded)], atol=1e-6):
+        flags.add("inconsistent")
+    quality = {k: _over_seeds([r.leakage.get(k) for r in records]) for k in QUALITY}
+    shown = leaks[0][: len(scores[0].guesses)]
+    return replace(
+        row,
+        raw=raw,
+        closed=raw,
+        best=best[1],
+        excess=entry.excess,
+        p95=worst.p95,
+        share_above_half=worst.share_above_half,
+        quality={k: v for k, v in quality.items() if v is not None},
+        guesses=scores[0].guesses,
+        truths=scores[0].truths,
+        shown=tuple(float(v) for v in shown),
+        payload_ratio=_ratio(row.payload_bytes_mean, scores[0].truths.shape[1:]),
+        flags=tuple(sorted(flags)),
+    )
+
+
+def _without_leakage(row: Row) -> Row:
+    notes = dict.fromkeys(e.note for e in row.attacks if e.note and not e.floor)
+    reason = "; ".join(notes) or "only floors were run"
+    names = ("raw", "closed", "best", "excess", "p95", "share_above_half", "payload_ratio")
+    return replace(row, missing={**row.missing, **dict.fromkeys((*names, *QUALITY), reason)})
+
+
+def _with_costs(row: Row, system: System, link: Link | None) -> Row:
+    def mean(*names: str) -> float | None:
+        found = [[r.cost[n] for n in names] for r in system.records if {*names} <= set(r.cost)]
+        return float(np.mean([sum(values) for values in found])) if found else None
+
+    client, server = mean("client_ms", "encode_ms"), mean("decode_ms", "server_ms")
+    payload = mean("payload_bytes_mean")
+    longest = [r.cost["payload_bytes_max"] for r in system.records if "payload_bytes_max" in r.cost]
+    total, missing = None, dict(row.missing)
+    if link is None:
+        missing["end_to_end_ms"] = "no link was named"
+    elif client is None or server is None or payload is None:
+        missing["end_to_end_ms"] = "not measured"
+    else:
+        total = client + server + link.transfer_ms(payload)
+    for name, value in (("client_ms", client), ("server_ms", server), ("payload_bytes", payload)):
+        if value is None:
+            missing[name] = "not measured"
+    return replace(
+        row,
+        payload_bytes_mean=payload,
+        payload_bytes_max=max(longest, default=None),
+        client_ms=client,
+        server_ms=server,
+        end_to_end_ms=total,
+        missing=missing,
+    )
+
+
+def _with_accuracy(row: Row, system: System) -> Row:
+    by_seed = {r.cell.seed: r.utility for r in system.records if r.utility}
+    chosen = [by_seed[s] for s in sorted(by_seed) if s in system.seeds or not system.seeds]
+    accuracy = _over_seeds([u.get("accuracy") for u in chosen])
+    plain = _over_seeds([u.get("accuracy_undefended") for u in chosen])
+    missing = dict(row.missing)
+    if accuracy is None:
+        missing["accuracy"] = missing["accuracy_drop"] = "not measured"
+        return replace(row, missing=missing)
+    if system.message.exact:
+        missing["accuracy_drop"] = "this is the undefended model"
+        return replace(row, accuracy=accuracy, missing=missing)
+    if plain is None:
+        missing["accuracy_drop"] = "the undefended accuracy was not measured"
+        return replace(row, accuracy=accuracy, missing=missing)
+    return replace(row, accuracy=accuracy, accuracy_drop=_difference(plain, accuracy))
+
+
+def _difference(first: Interval, second: Interval) -> Interval:
+    """Interval of a difference of two proportions from their own intervals.
+
+    Newcombe's square-and-add rule for independent samples; the two are measured on the same
+    images, which makes it conservative.
+
+    References:
+        Newcombe. "Interval estimation for the difference between independent proportions".
+        Statistics in Medicine 1998, method 10.
+    """
+    mean = first.mean - second.mean
+    below = np.hypot(first.mean - first.low, second.high - second.mean)
+    above = np.hypot(first.high - first.mean, second.mean - second.low)
+    return Interval(
+        mean=mean, low=mean - float(below), high=mean + float(above), n=min(first.n, second.n)
+    )
+
+
+def _over_seeds(intervals: Sequence[Interval | None]) -> Interval | None:
+    """Mean over seeds of a quantity whose images are the same under every seed.
+
+    The images' part of the error is the mean of the seeds' own intervals; what the seeds add is
+    Student's t of their spread; the two are added in squares.
+    """
+    known = [i for i in intervals if i is not None]
+    if len(known) <= 1:
+        return known[0] if known else None
+    means = np.array([i.mean for i in known])
+    mean, count = float(means.mean()), len(known)
+    spread = float(stats.t.ppf(0.975, count - 1) * means.std(ddof=1) / np.sqrt(count))
+    below = float(np.mean([i.mean - i.low for i in known]))
+    above = float(np.mean([i.high - i.mean for i in known]))
+    return Interval(
+        mean=mean,
+        low=mean - float(np.hypot(below, spread)),
+        high=mean + float(np.hypot(above, spread)),
+        n=known[0].n,
+    )
+
+
+def _ratio(payload: float | None, shape: tuple[int, ...]) -> float | None:
+    return None if payload is None else payload / float(np.prod(shape))
+
+
+def _reasons(system: System) -> dict[str, str]:
+    return {k: v for r in system.records for k, v in sorted(r.unavailable.items())}
+
+
+def _flags_of(system: System, entries: Sequence[Entry]) -> tuple[str, ...]:
+    """Flags that concern the whole row, whichever attack is best."""
+    flags = {flag for e in entries if e.floor for flag in e.flags if flag == "blind_leaks"}
+    flags |= {flag for e in entries for flag in e.flags if flag == "above_one"}
+    if any(e.failed for e in entries):
+        flags.add("incomplete")
+    costs = [r.cost for r in system.records if "payload_bytes_max" in r.cost]
+    if any(c["payload_bytes_max"] - c["payload_bytes_mean"] > 1e-6 for c in costs):
+        flags.add("payload_varies")
+    return tuple(sorted(flags))

@@ -1,0 +1,158 @@
+"""The evidence behind one row, as arrays that can be resampled together."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from splitbench.leaderboard.simulable import Message
+from splitbench.record import Interval, Record, Scores
+from splitbench.statistics import Array, hierarchical_bootstrap
+
+BLIND = ("constant_color/mse", "mean_image/mse")  # what anybody can guess: the floor of L
+RESAMPLES = 1000
+
+AttackKey = tuple[bool, str, str]  # is real (no floor), label, constructor expression
+
+
+class LeaderboardError(ValueError):
+    """The records contradict each other; the message names them."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A record with its per-example scores; failed cells have none."""
+
+    record: Record
+    scores: Scores | None = None
+
+
+class System:
+    """One defended system under one adversary: records of several attacks and seeds.
+
+    Numbers rest on the seeds at which every attack that ever succeeded did succeed, so that the
+    best attack is chosen among equals.
+    """
+
+    def __init__(self, evidence: Sequence[Evidence]) -> None:
+        """Hold the evidence of one row, at least one record."""
+        self.records = [e.record for e in evidence]
+        self.first = self.records[0]
+        by_attack: dict[AttackKey, dict[int, Evidence]] = {}
+        for item in evidence:
+            cell = item.record.cell
+            key = (not cell.floor, cell.attack_name, cell.attack)
+            by_attack.setdefault(key, {})[cell.seed] = item
+        self.attacks = {key: by_attack[key] for key in sorted(by_attack)}
+        good = [
+            {seed for seed, e in seeds.items() if e.record.status == "ok"}
+            for seeds in self.attacks.values()
+        ]
+        finished = [seeds for seeds in good if seeds]
+        self.seeds = tuple(sorted(set.intersection(*finished))) if finished else ()
+        cell = self.first.cell
+        self.message = Message(
+            cut=cell.cut,
+            cut_index=cell.cut_index,
+            defense=cell.defense,
+            codec=cell.codec,
+            # Hydra's own keys, such as _target_, say nothing about the adversary.
+            threat={k: v for k, v in cell.threat.items() if not k.startswith("_")},
+            traits=dict(self.first.traits),
+        )
+
+    @property
+    def targets(self) -> int:
+        """Images that the most thorough attack took on."""
+        return max(record.targets for record in self.records)
+
+    @property
+    def real(self) -> tuple[AttackKey, ...]:
+        """Attacks that are no floors and succeeded."""
+        return tuple(key for key in self.attacks if key[0] and self.records_of(key))
+
+    def records_of(self, key: AttackKey) -> list[Record]:
+        """Successful records of one attack, by seed; empty where it failed."""
+        found = [self.attacks[key].get(seed) for seed in self.seeds]
+        good = [e.record for e in found if e is not None and e.record.status == "ok"]
+        return good if len(good) == len(self.seeds) else []
+
+    def scores_of(self, key: AttackKey) -> list[Scores]:
+        """Scores of one attack, by seed.
+
+        Raises:
+            LeaderboardError: A record lacks its scores, or the scores lack the floor.
+        """
+        scores = []
+        for seed in self.seeds:
+            item = self.attacks[key][seed]
+            if item.scores is None or not {*BLIND} <= set(item.scores.floors):
+                raise LeaderboardError(
+                    f"cell {item.record.cell_id} succeeded, but its scores or floors are missing: "
+                    "delete its record and run it again"
+                )
+            scores.append(item.scores)
+        return scores
+
+    def columns(self, images: int, keys: Sequence[AttackKey] | None = None) -> list[Array]:
+        """Per seed a table ``(images, 3 attacks)``: error and two blind errors of each attack.
+
+        An attack that took on the first few images has zeros elsewhere in all three columns, so
+        that their ratio of means is that over its own images.
+        """
+        chosen = self.real if keys is None else keys
+        per_attack = [[_triple(s, images) for s in self.scores_of(key)] for key in chosen]
+        return [np.concatenate(parts, axis=1) for parts in zip(*per_attack, strict=True)]
+
+
+def _triple(scores: Scores, images: int) -> Array:
+    errors = [scores.metrics["mse"], *(scores.floors[name] for name in BLIND)]
+    part = np.stack(errors, axis=1)
+    return np.pad(part, ((0, images - len(part)), (0, 0)))
+
+
+def best_leakage(means: Array) -> Array:
+    """L of the best of some attacks, from means ``(..., 3 attacks)`` of `System.columns`.
+
+    An attack none of whose images was drawn cannot win.
+    """
+    triples = means.reshape(*means.shape[:-1], -1, 3)
+    error, floor = triples[..., 0], triples[..., 1:].min(-1)
+    leaks = np.where(floor > 0, 1 - error / np.where(floor > 0, floor, 1), -np.inf)
+    best: Array = leaks.max(-1)
+    return best
+
+
+def bootstrap(
+    tables: Sequence[Array], statistic: Callable[[Array], Array], resamples: int
+) -> Interval:
+    """Interval of a statistic of column means; all rows are resampled alike."""
+    summary = hierarchical_bootstrap(
+        tables, generator=np.random.default_rng(0), statistic=statistic, resamples=resamples
+    )
+    return Interval(mean=summary.mean, low=summary.low, high=summary.high, n=summary.n)
+
+
+def gain(first: System, second: System, images: int, resamples: int) -> Interval | None:
+    """L of the best attack on `first` minus that on `second`, on the same images and seeds.
+
+    None where the two have no seed in common, or one has no attack that succeeded.
+    """
+    tables = joined([first, second], images)
+    if tables is None:
+        return None
+    split = 3 * len(first.real)
+
+    def difference(means: Array) -> Array:
+        return best_leakage(means[..., :split]) - best_leakage(means[..., split:])
+
+    return bootstrap(tables, difference, resamples)
+
+
+def joined(systems: Sequence[System], images: int) -> list[Array] | None:
+    """Columns of several systems side by side, at the seeds that they share."""
+    seeds = set.intersection(*[set(s.seeds) for s in systems])
+    if not seeds or not all(s.real for s in systems):
+        return None
+    tables = [dict(zip(s.seeds, s.columns(images), strict=True)) for s in systems]
+    return [np.concatenate([t[seed] for t in tables], axis=1) for seed in sorted(seeds)]

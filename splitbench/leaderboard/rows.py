@@ -1,0 +1,128 @@
+"""What a row of a board holds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splitbench.leaderboard.simulable import Message
+from splitbench.record import Interval
+
+QUALITY = ("psnr_db", "ssim", "lpips", "top1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One attack in a row.
+
+    Attributes:
+        name: Label of the attack in its suite.
+        expression: What builds it.
+        floor: It never sees the release.
+        leakage: L, the fraction of variance explained above a blind guess.
+        excess: L above the class-conditional floor.
+        failed: At least one of its cells did.
+        note: Why there is no number; empty where there is one.
+        flags: Warnings of its records.
+        cells: Ids of its records.
+    """
+
+    name: str
+    expression: str
+    floor: bool
+    leakage: Interval | None = None
+    excess: Interval | None = None
+    failed: bool = False
+    note: str = ""
+    flags: tuple[str, ...] = ()
+    cells: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One defended system under one adversary. What is not known is None, never NaN.
+
+    Attributes:
+        message: Cut, defense, codec and threat.
+        defense_name: Kind of the defense; ``none`` is the undefended release.
+        kind: The same for the reader: ``undefended``, ``gaussian noise``.
+        setting: What tells it from others of its kind: ``noise_std=0.5``.
+        seeds: Seeds behind the numbers.
+        targets: Images under attack (the most that any attack took on).
+        rank: First and last place within the cut that the intervals allow.
+        accuracy: Of the task, with the defense on.
+        accuracy_drop: Against the undefended model; positive is worse.
+        raw: Leakage L of the best single attack.
+        best: Name of that attack.
+        closed: `raw`, raised to what follows from this release.
+        closed_by: The row that raised it, in words; None where nothing did.
+        excess: L of the best attack above the class-conditional floor.
+        quality: Other metrics of the best attack's guesses, by key.
+        p95: Leakage that one image in twenty exceeds, under the best attack.
+        share_above_half: Fraction of images with a leakage above 0.5.
+        payload_bytes_mean: Bytes of one message.
+        payload_bytes_max: Of the longest.
+        payload_ratio: Mean over the bytes of the raw uint8 image.
+        client_ms: Median time of the client with its defense and encoder, as measured.
+        server_ms: Median time of the decoder and the server, as measured.
+        end_to_end_ms: Both, with the modelled time on the link.
+        adaptive_gain: Naive rows: what knowing the defense adds to L, on the same images.
+        attacks: Every attack, floors first.
+        flags: Warnings about the row and its best attack.
+        missing: Why a value is None, by field or metric.
+        guesses: First guesses of the best attack, uint8 ``(g, c, h, w)``.
+        truths: The images behind them.
+        shown: Leakage of each of these.
+    """
+
+    message: Message
+    defense_name: str
+    kind: str
+    setting: str = ""
+    seeds: int = 0
+    targets: int = 0
+    rank: tuple[int, int] | None = None
+    accuracy: Interval | None = None
+    accuracy_drop: Interval | None = None
+    raw: Interval | None = None
+    best: str | None = None
+    closed: Interval | None = None
+    closed_by: str | None = None
+    excess: Interval | None = None
+    quality: Mapping[str, Interval] = field(default_factory=dict)
+    p95: float | None = None
+    share_above_half: float | None = None
+    payload_bytes_mean: float | None = None
+    payload_bytes_max: float | None = None
+    payload_ratio: float | None = None
+    client_ms: float | None = None
+    server_ms: float | None = None
+    end_to_end_ms: float | None = None
+    adaptive_gain: Interval | None = None
+    attacks: tuple[Entry, ...] = ()
+    flags: tuple[str, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
+    guesses: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
+    truths: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
+    shown: tuple[float, ...] = ()
+
+    @property
+    def cut(self) -> str:
+        """Where the model is split."""
+        return self.message.cut
+
+    @property
+    def label(self) -> str:
+        """Kind and setting: unique within a cut and threat."""
+        return f"{self.kind} {self.setting}".strip()
+
+    @property
+    def naive(self) -> bool:
+        """Attacked by an adversary that does not expect the defense: never ranked."""
+        return self.message.threat.get("defense") == "hidden"
+
+    @property
+    def undefended(self) -> bool:
+        """No defense, whatever the codec."""
+        return self.defense_name == "none"

@@ -1,0 +1,79 @@
+"""What the README tells a user to type works."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from experiments.cli import COMMANDS
+from experiments.cuts import main as cuts
+from hydra_plugins.applicable_sweeper import ApplicableSweeper, as_sweep
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands(*words: str) -> list[str]:
+    lines = [line.split("  #")[0].strip() for block in blocks("sh") for line in block.splitlines()]
+    return [line for line in lines if shlex.split(line)[: len(words)] == list(words)]
+
+
+def jobs(command: str) -> list[list[str]]:
+    """The overrides of each job that a ``splitbench run`` line starts."""
+    overrides = [w for w in shlex.split(command)[2:] if w not in ("-m", "--multirun")]
+    parsed = OverridesParser.create().parse_overrides(as_sweep(overrides))
+    return [job for batch in ApplicableSweeper.split_arguments(parsed, None) for job in batch]
+
+
+def test_the_two_commands_are_targets_of_the_makefile():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    told = [shlex.split(line)[1] for line in commands("make")]
+    assert told == ["demo", "test"]
+    assert set(told) <= targets
+
+
+def test_every_splitbench_command_exists():
+    told = {shlex.split(line)[1] for line in commands("splitbench")}
+    assert {"run", "cuts", "leaderboard"} <= told <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", commands("splitbench", "run"))
+def test_every_run_composes(command):
+    with initialize_config_module("configs", version_base="1.3"):
+        composed = [compose("run", overrides=job) for job in jobs(command)]
+    assert composed
+    assert all(config.attacks for config in composed)
+
+
+def test_the_mixed_sweep_starts_four_jobs():
+    (mixed,) = [c for c in commands("splitbench", "run") if "none,gaussian_noise" in c]
+    assert len(jobs(mixed)) == 4
+
+
+@pytest.mark.parametrize("command", commands("splitbench", "cuts"))
+def test_every_cuts_command_prints_its_table(command, capsys):
+    assert cuts(shlex.split(command)[2:]) == 0
+    assert "layer1.0.relu" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_every_python_example_runs(code):
+    exec(compile(code, "README.md", "exec"), {})
+
+
+def test_every_page_and_picture_that_it_links_exists():
+    links = re.findall(r"\]\(((?!http)[^)#]+)\)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_threat_model_of_the_table_is_a_configuration():
+    told = set(re.findall(r"^\| `([a-z_]+)`", README, flags=re.MULTILINE))
+    assert told == {path.stem for path in (ROOT / "configs" / "threat").glob("*.yaml")}

@@ -16,7 +16,7 @@ usage: splitbench COMMAND [ARGUMENTS]
 examples:
   splitbench run defense=gaussian_noise defense.noise_std=1.0
   splitbench run -m defense=none,quantization defense.bits=8,4 hydra/launcher=joblib
-  splitbench cuts model=res_net18
+  splitbench cuts model=resnet18
   splitbench leaderboard runs --out board
 
 `splitbench COMMAND --help` says more.

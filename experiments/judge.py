@@ -40,6 +40,7 @@ FLOORS: Mapping[str, type[Attack]] = {
 }
 BLIND = ("constant_color", "mean_image")
 FEW_TARGETS = 100
+RESAMPLES = 500  # for the metrics beside the headline, which takes twice as many
 # A blind guess learnt from the auxiliary data may be a hair better than the judge's own.
 BLIND_MARGIN = 0.01
 
@@ -191,11 +192,19 @@ class Judge:
         blind = np.stack([floors[f"{name}/mse"] for name in BLIND], axis=1)
         by_class = floors["class_mean/mse"]
         leaks = {
-            "L": interval(leakage(scores["mse"], blind, generator=_resampler())),
-            "excess": interval(excess_leakage(scores["mse"], by_class, generator=_resampler())),
+            "L": interval(
+                leakage(scores["mse"], blind, generator=_resampler(), resamples=2 * RESAMPLES)
+            ),
+            "excess": interval(
+                excess_leakage(
+                    scores["mse"], by_class, generator=_resampler(), resamples=2 * RESAMPLES
+                )
+            ),
         }
         for key, values in scores.items():
-            leaks[key] = interval(hierarchical_bootstrap([values], generator=_resampler()))
+            leaks[key] = interval(
+                hierarchical_bootstrap([values], generator=_resampler(), resamples=RESAMPLES)
+            )
         return leaks
 
     def _normalised(self, scores: Arrays, floors: Arrays) -> dict[str, Interval]:
@@ -211,7 +220,7 @@ class Judge:
             ceiling = np.full(len(values), self.ceilings[metric.key])
             if abs(float(best.mean()) - self.ceilings[metric.key]) > 1e-9:
                 scaled[metric.key] = interval(
-                    normalised(values, best, ceiling, generator=_resampler())
+                    normalised(values, best, ceiling, generator=_resampler(), resamples=RESAMPLES)
                 )
         return scaled
 

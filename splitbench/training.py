@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from splitbench.data.images import LabeledImages
 from splitbench.progress import Progress
 from splitbench.rng import isolated
-from splitbench.statistics import Summary, wilson
+from splitbench.statistics import Proportion, wilson
 
 Augmentation = Literal["none", "flip", "flip+crop"]
 
@@ -34,7 +34,7 @@ class TrainingReport:
     epochs: int
     best_epoch: int
     loss: float
-    validation: Summary | None
+    validation: Proportion | None
     seconds: float = field(compare=False)
 
 
@@ -137,7 +137,7 @@ class Training:
         return TrainingReport(epochs, best, loss, kept, time.monotonic() - began)
 
 
-def accuracy(model: nn.Module, images: LabeledImages, *, batch_size: int = 500) -> Summary:
+def accuracy(model: nn.Module, images: LabeledImages, *, batch_size: int = 500) -> Proportion:
     """Share of images that a model classifies right, with its 95 % Wilson interval.
 
     The model is evaluated in eval mode, and left in the mode it was in.

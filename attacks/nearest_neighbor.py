@@ -22,14 +22,19 @@ class NearestNeighbor(Attack):
     is a real photograph, strong for what is semantic in an image and poor in squared error; the
     mean of many approaches the posterior mean where little is left of the image.
 
+    Where a defense is random, an auxiliary image is filed under the mean of several of its
+    releases: whoever searches needs no noise on the files beside that on the question.
+
     Threat model:
         Auxiliary images and queries.
 
-    Cost: One inner product per pair of target and auxiliary image.
+    Cost: One inner product per pair of target and auxiliary image, and `draws` queries of each
+    auxiliary image (two where the release turns out not to be random).
 
     Args:
         neighbors: How many are averaged, >= 1; None lets the held-out auxiliary images choose.
         whiten: Principal components to whiten to, or 0 for standardised features.
+        draws: Releases of each auxiliary image that are averaged, >= 1.
 
     Deviations from the paper:
         None; the method is folklore.
@@ -48,22 +53,25 @@ class NearestNeighbor(Attack):
     _images: Tensor
     _k: Tensor
 
-    def __init__(self, *, neighbors: int | None = None, whiten: int = 0) -> None:
+    def __init__(self, *, neighbors: int | None = None, whiten: int = 0, draws: int = 16) -> None:
         if neighbors is not None and neighbors < 1:
             raise ValueError(f"neighbors={neighbors}: at least 1, or None to let data choose")
         if whiten < 0:
             raise ValueError(f"whiten={whiten}: a number of components, or 0 for none")
+        if draws < 1:
+            raise ValueError(f"draws={draws}: at least 1")
         self.neighbors = neighbors
         self.whiten = whiten
+        self.draws = draws
 
     def learn(self, surface: Surface, *, generator: torch.Generator) -> Iterator[Progress]:
         """Query all auxiliary images and keep their features; choose k."""
         del generator
         self._images = surface.auxiliary.images()
-        features = torch.cat([surface.query(b).flat() for b in self._images.split(BATCH)])
+        features = self._query(surface)
         self._mean = features.mean(0)
         self._map = self._axes(features - self._mean)
-        self._keys = self._key(features)
+        self._keys = self._key(self._denoised(surface, features))
         k = self.neighbors or self._choose(surface)
         self._k = torch.tensor(min(k, len(self._images)))
         yield Progress(1, 1, 0.0)
@@ -91,6 +99,19 @@ class NearestNeighbor(Attack):
         del surface, generator
         nearest = self._nearest(release, int(self._k))
         return torch.stack([self._images[index].mean(0) for index in nearest])
+
+    def _query(self, surface: Surface) -> Tensor:
+        return torch.cat([surface.query(b).flat() for b in self._images.split(BATCH)])
+
+    def _denoised(self, surface: Surface, first: Tensor) -> Tensor:
+        """Mean release of each auxiliary image; its only one where the release is not random."""
+        total = first.clone()
+        for _ in range(self.draws - 1):
+            again = self._query(surface)
+            if torch.equal(again, first):
+                return first
+            total += again
+        return total / self.draws
 
     def _choose(self, surface: Surface) -> int:
         """The k with the least squared error on the held-out images."""

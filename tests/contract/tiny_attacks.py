@@ -43,4 +43,5 @@ OTHERS: dict[type[Attack], dict[str, Any]] = {
 # Keywords that do not change guesses, with the reason why they are there.
 IDLE: dict[type[Attack], dict[str, str]] = {
     LikelihoodMaximization: {"max_targets": "the runner hands over no more targets than this"},
+    NearestNeighbor: {"draws": "the toy world's release is not random"},
 }

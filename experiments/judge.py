@@ -40,6 +40,8 @@ FLOORS: Mapping[str, type[Attack]] = {
 }
 BLIND = ("constant_color", "mean_image")
 FEW_TARGETS = 100
+# Standard errors between floor and ceiling below which a ratio to their distance means nothing.
+CLEARLY = 5.0
 RESAMPLES = 500  # for the metrics beside the headline, which takes twice as many
 # A blind guess learnt from the auxiliary data may be a hair better than the judge's own.
 BLIND_MARGIN = 0.01
@@ -72,7 +74,7 @@ class Judge:
         for node in job.config["metrics"].values():
             metric: Metric = build(dict(node))
             self.metrics.append(metric.bind(self.evaluator) if metric.needs_evaluator else metric)
-        self.ceilings = {k: float(v.mean()) for k, v in self.score(self.truth).items()}
+        self._ceiling = self.score(self.truth)
         self._floors: dict[str, Arrays] = {}
         self._facts: dict[str, dict[str, Any]] = {}
 
@@ -139,7 +141,7 @@ class Judge:
                 "accuracy_undefended": interval(wilson(plain, len(self.labels))),
             },
             "floors": {k: float(v.mean()) for k, v in self._floors[cut].items()},
-            "ceilings": self.ceilings,
+            "ceilings": {k: float(v.mean()) for k, v in self._ceiling.items()},
             "unavailable": dict(self.unavailable),
             "guarantee": {"kind": promise.kind, "statement": promise.statement},
             "traits": traits(deployment.defense, deployment.codec),
@@ -208,17 +210,18 @@ class Judge:
         return leaks
 
     def _normalised(self, scores: Arrays, floors: Arrays) -> dict[str, Interval]:
+        """Metrics between floor and ceiling, where these are clearly apart."""
         scaled = {}
         for metric in self.metrics:
             if metric.key not in scores:
                 continue
             values = scores[metric.key]
             candidates = [floors[f"{name}/{metric.key}"][: len(values)] for name in BLIND]
-            best = max(candidates, key=lambda v: float(v.mean()))
-            if metric.leaks == "down":
-                best = min(candidates, key=lambda v: float(v.mean()))
-            ceiling = np.full(len(values), self.ceilings[metric.key])
-            if abs(float(best.mean()) - self.ceilings[metric.key]) > 1e-9:
+            choose = max if metric.leaks == "up" else min
+            best = choose(candidates, key=lambda v: float(v.mean()))
+            ceiling = self._ceiling[metric.key][: len(values)]
+            span = ceiling - best
+            if abs(span.mean()) > CLEARLY * span.std() / np.sqrt(len(span)):
                 scaled[metric.key] = interval(
                     normalised(values, best, ceiling, generator=_resampler(), resamples=RESAMPLES)
                 )

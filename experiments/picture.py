@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.gridspec import GridSpec
+from numpy.typing import NDArray
 
 from experiments.errors import UserError
 from experiments.leaderboard import load
@@ -84,9 +86,17 @@ def _curves(axes: Axes, lines: Sequence[Series], cuts: Sequence[str]) -> None:
             [leak.mean - leak.low for _, leak in known],
             [leak.high - leak.mean for _, leak in known],
         ]
-        style = {"marker": MARKERS[line.number % len(MARKERS)], "markersize": 4, "capsize": 2}
-        colour = COLOURS[line.number % len(COLOURS)]
-        axes.errorbar(x, mean, spread, label=line.name, color=colour, linewidth=1.2, **style)
+        axes.errorbar(
+            x,
+            mean,
+            spread,
+            label=line.name,
+            color=COLOURS[line.number % len(COLOURS)],
+            linewidth=1.2,
+            marker=MARKERS[line.number % len(MARKERS)],
+            markersize=4,
+            capsize=2,
+        )
     axes.set_xticks(range(len(cuts)), cuts)
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("cut, from shallow to deep")
@@ -95,7 +105,7 @@ def _curves(axes: Axes, lines: Sequence[Series], cuts: Sequence[str]) -> None:
     axes.legend(fontsize=7, loc="lower left", frameon=False)
 
 
-def _picture(axes: Axes, pixels: object) -> None:
+def _picture(axes: Axes, pixels: NDArray[np.uint8]) -> None:
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])

@@ -16,6 +16,11 @@ class ShuffledPairs(InverseNetwork):
     learn but the mean. A decoder that beats the mean image here has seen its targets or their
     labels elsewhere: its score must be a floor.
 
+    What it shows is limited. Weights are kept only if they beat the untrained decoder on held-out
+    pairs that are shuffled too, and the untrained decoder paints the mean image. On the demo it
+    was kept in every cell, so the score there is the mean image's and says nothing about the
+    training. Without that choice a single shuffle scored between -0.04 and +0.02 by chance.
+
     Threat model:
         Auxiliary images and queries.
 

@@ -21,7 +21,7 @@ BATCH = 256
 MEASURED = 1024  # examples from which the features are standardised
 WARM_UP = 0.1  # share of the steps in which the learning rate rises
 MEMORY = 1 / 60  # how far back the average of the weights reaches, as a share of the steps
-CHECKS = 10  # evaluations on held-out images
+CHECKS = 5  # evaluations on held-out images
 OTHERS = 0.1  # AdamW's learning rate for what is no matrix, relative to Muon's
 WEIGHT_DECAY = 1e-4
 LARGEST_GRADIENT = 1.0
@@ -105,28 +105,32 @@ class InverseNetwork(Attack):
         self.learning_rate = learning_rate
         self.loss = loss
 
+    @property
+    def paintings(self) -> int:
+        """Images that the decoder paints for one release."""
+        return 1
+
     def pairs(self, images: Tensor) -> Tensor:
-        """The images that go with the releases of `images`."""
+        """What to paint for the releases of `images`, ``(b, paintings * c, h, w)``."""
         return images
 
-    def held_out_pairs(self, images: Tensor) -> list[Tensor]:
-        """Ways to pair held-out images with their releases; the error is averaged over them."""
-        return [self.pairs(images)]
+    def held_out(self, surface: Surface) -> Tensor:
+        """The images on which weights are chosen; none keeps the last weights."""
+        return surface.validation.images()
 
     def learn(self, surface: Surface, *, generator: torch.Generator) -> Iterator[Progress]:
         """Train the decoder."""
         with isolated(generator):
             decoder = self._build(surface)
         sample = surface.auxiliary.images(slice(MEASURED))
-        seen = _query(surface, sample)
-        decoder.to(seen.tensors[0].device).prepare(seen.tensors, surface.auxiliary.images().mean(0))
+        seen, mean = _query(surface, sample), surface.auxiliary.images().mean(0)
+        decoder.to(seen.tensors[0].device).prepare(seen.tensors, mean.repeat(self.paintings, 1, 1))
         averaged = copy.deepcopy(decoder).requires_grad_(False)
-        held_out = surface.validation.images()
-        held_out_release = _query(surface, held_out)
+        held_out = self.held_out(surface)
+        held_out_release = _query(surface, held_out) if len(held_out) else None
         optimizers = self._optimizers(decoder)
-        pairings = self.held_out_pairs(held_out)
         # Untrained it paints the mean image; training has to do better than that.
-        best = self._evaluate(averaged, held_out_release, pairings)
+        best = self._evaluate(averaged, held_out_release, held_out)
         kept = copy.deepcopy(averaged.state_dict())
         batches = surface.examples(self.batch_size, self.steps)
         for step, (images, release) in enumerate(batches, 1):
@@ -134,7 +138,7 @@ class InverseNetwork(Attack):
             value = self._step(decoder, optimizers, release, self.pairs(images))
             _follow(averaged, decoder, step, self.steps)
             if step % max(1, self.steps // CHECKS) == 0 or step == self.steps:
-                error = self._evaluate(averaged, held_out_release, pairings)
+                error = self._evaluate(averaged, held_out_release, held_out)
                 if error < best or not len(held_out):
                     best, kept = error, copy.deepcopy(averaged.state_dict())
             yield Progress(step, self.steps, value)
@@ -159,12 +163,13 @@ class InverseNetwork(Attack):
     ) -> Float[Tensor, "b c h w"]:
         """Decode in batches."""
         del surface, generator
-        return _decode(self._decoder, release)
+        return decode(self._decoder, release)
 
     def _build(self, surface: Surface) -> PatchDecoder:
+        channels, height, width = surface.image_shape
         return PatchDecoder(
             surface.specs,
-            surface.image_shape,
+            (self.paintings * channels, height, width),
             width=self.width,
             blocks=self.blocks,
             heads=self.heads,
@@ -213,11 +218,10 @@ class InverseNetwork(Attack):
         return nn.functional.mse_loss(guess, images)
 
     @torch.no_grad()
-    def _evaluate(self, decoder: PatchDecoder, release: Release, pairings: list[Tensor]) -> float:
-        if not len(release):
+    def _evaluate(self, decoder: PatchDecoder, release: Release | None, images: Tensor) -> float:
+        if release is None:
             return math.inf
-        guess = _decode(decoder, release).clamp(0, 1)
-        return sum(float(self._compare(guess, images)) for images in pairings) / len(pairings)
+        return float(self._compare(decode(decoder, release).clamp(0, 1), images))
 
 
 def _query(surface: Surface, images: Tensor) -> Release:
@@ -225,7 +229,8 @@ def _query(surface: Surface, images: Tensor) -> Release:
     return Release.concatenate([surface.query(batch) for batch in images.split(BATCH)])
 
 
-def _decode(decoder: PatchDecoder, release: Release) -> Tensor:
+def decode(decoder: PatchDecoder, release: Release) -> Tensor:
+    """What a decoder paints, in batches."""
     parts = [
         tuple(t[i : i + BATCH] for t in release.tensors) for i in range(0, len(release), BATCH)
     ]

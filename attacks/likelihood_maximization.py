@@ -20,6 +20,7 @@ CHOOSING = 16  # held-out images on which the weight of the prior is chosen
 HELD_OUT = 256  # held-out images on which the warm start's error is measured
 PROBES = 8  # grey images sent through the channel to see whether it is deterministic
 PRECISION = 0.01  # relative error to which a deterministic channel is taken at its word
+ALONE = math.inf  # weight of a prior that leaves the warm start as it is
 EXACT = 1e-9  # mismatch of the truth, relative to that of another image, that counts as none
 
 
@@ -35,7 +36,9 @@ class LikelihoodMaximization(Attack):
 
     With `warm_start` the search starts at that attack's guess, and the guess is the centre of a
     normal prior whose variance is the attack's squared error on held-out auxiliary images: where
-    the release says little, the guess stays; where it says all, it is refined.
+    the release says little, the guess stays; where it says all, it is refined. Where the search
+    makes held-out images worse whatever the weight, the guess is kept as it is: the most probable
+    image is not the best one in squared error.
 
     Threat model:
         The client's weights, and a few queries that show whether the channel is deterministic.
@@ -48,7 +51,8 @@ class LikelihoodMaximization(Attack):
         learning_rate: First step size in pixel units (the range of an image is 1); falls to zero
             along a cosine.
         weights: Candidates for the weight of the prior, >= 0. One is taken as it is; of several
-            the one with the least squared error on held-out auxiliary images is.
+            (and the warm start left alone) the one with the least squared error on held-out
+            auxiliary images is.
         prior: Belief about images, or None.
         warm_start: Attack whose guess is refined, or None to start from grey.
         restart: With a `warm_start`: search from grey too, and keep the better objective.
@@ -133,7 +137,8 @@ class LikelihoodMaximization(Attack):
             self._variance = error.square().mean().clamp(min=PRECISION**4)
         if len(self.weights) > 1:
             errors = self._try_weights(surface, generator)
-            self._weight = torch.tensor(self.weights[int(errors.argmin())])
+            candidates = (*self.weights, ALONE)
+            self._weight = torch.tensor(candidates[int(errors.argmin())])
             yield Progress(1, 1, float(errors.min()))
 
     def export_state(self) -> Mapping[str, Tensor]:
@@ -150,19 +155,23 @@ class LikelihoodMaximization(Attack):
         self, release: Release, surface: Surface, *, generator: torch.Generator
     ) -> Float[Tensor, "b c h w"]:
         """Search for each image."""
+        if bool(self._weight == ALONE):
+            return self._start(release, surface, generator)
         weights = self._weight.repeat(len(release))
         return self._search(release, weights, surface, generator)
 
     def _try_weights(self, surface: Surface, generator: torch.Generator) -> Tensor:
-        """Squared error of each weight on the same releases, all in one search."""
+        """Squared error of each weight (and of the warm start alone) on the same releases."""
         images = _held_out(surface)[:CHOOSING]
         release = surface.query(images)
         index = torch.arange(len(images)).repeat(len(self.weights))
         weights = torch.tensor(self.weights).repeat_interleave(len(images))
         guess = self._search(release[index], weights, surface, generator)
-        return (
-            (guess - images[index]).square().flatten(1).mean(1).view(len(self.weights), -1).mean(1)
-        )
+        errors = _squared_error(guess, images[index]).view(len(self.weights), -1).mean(1)
+        if self.warm_start is None:
+            return errors
+        alone = _squared_error(self._start(release, surface, generator), images).mean()
+        return torch.cat([errors, alone[None]])
 
     def _search(
         self, release: Release, weights: Tensor, surface: Surface, generator: torch.Generator
@@ -241,6 +250,10 @@ def _held_out(surface: Surface) -> Tensor:
     """Images that no warm start was trained on; of the others where none are held out."""
     images = surface.validation.images(slice(HELD_OUT))
     return images if len(images) else surface.auxiliary.images(slice(HELD_OUT))
+
+
+def _squared_error(guess: Tensor, images: Tensor) -> Tensor:
+    return (guess - images).square().flatten(1).mean(1)
 
 
 def _batches(release: Release) -> list[Release]:

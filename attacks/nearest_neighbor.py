@@ -68,10 +68,11 @@ class NearestNeighbor(Attack):
         """Query all auxiliary images and keep their features; choose k."""
         del generator
         self._images = surface.auxiliary.images()
-        features = self._query(surface)
+        filed = [self._file(batch, surface) for batch in self._images.split(BATCH)]
+        features, denoised = (torch.cat(parts) for parts in zip(*filed, strict=True))
         self._mean = features.mean(0)
         self._map = self._axes(features - self._mean)
-        self._keys = self._key(self._denoised(surface, features))
+        self._keys = self._key(denoised)
         k = self.neighbors or self._choose(surface)
         self._k = torch.tensor(min(k, len(self._images)))
         yield Progress(1, 1, 0.0)
@@ -100,18 +101,16 @@ class NearestNeighbor(Attack):
         nearest = self._nearest(release, int(self._k))
         return torch.stack([self._images[index].mean(0) for index in nearest])
 
-    def _query(self, surface: Surface) -> Tensor:
-        return torch.cat([surface.query(b).flat() for b in self._images.split(BATCH)])
-
-    def _denoised(self, surface: Surface, first: Tensor) -> Tensor:
-        """Mean release of each auxiliary image; its only one where the release is not random."""
+    def _file(self, images: Tensor, surface: Surface) -> tuple[Tensor, Tensor]:
+        """One release of each image, and the mean of several where the release is random."""
+        first = surface.query(images).flat()
         total = first.clone()
         for _ in range(self.draws - 1):
-            again = self._query(surface)
+            again = surface.query(images).flat()
             if torch.equal(again, first):
-                return first
+                return first, first
             total += again
-        return total / self.draws
+        return first, total / self.draws
 
     def _choose(self, surface: Surface) -> int:
         """The k with the least squared error on the held-out images."""

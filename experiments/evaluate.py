@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +12,11 @@ import torch
 from safetensors.numpy import save
 from torch import Tensor
 
+from experiments.attack_fitter import AttackFitter, Fitted
 from experiments.compose import build, source_digest, without
 from experiments.console import Reporter
 from experiments.errors import UserError
-from experiments.job import AttackFitter, Fitted, Job, Target
+from experiments.job import Job, Target
 from experiments.judge import Judge, Verdict
 from experiments.store import Store, digest
 from experiments.tracking import Tracking
@@ -163,18 +165,17 @@ class _Evaluation:
     def _judge(self, fitted: Fitted, target: Target, judge: Judge) -> Verdict | Exception:
         attack, cut = fitted.attack, target.deployment.split.cut.name
         try:
-            guess, seconds, queries = self._recover(attack, target)
+            guess, seconds, queries = self._recover(fitted, target)
         except Exception as error:  # noqa: BLE001  # becomes the record of a failed cell
             return error
         cost = {"attack_seconds": fitted.seconds + seconds, "queries": fitted.queries + queries}
         return judge.verdict(guess, cut, attack, cost)
 
-    def _recover(self, attack: Attack, target: Target) -> tuple[Tensor, float, int]:
-        import time
-
+    def _recover(self, fitted: Fitted, target: Target) -> tuple[Tensor, float, int]:
+        attack = fitted.attack
         limit = attack.max_targets
         release = target.release if limit is None else target.release[slice(0, limit)]
-        surface = self.job.surface(target, attack, "recover")
+        surface = self.job.surface(target, attack, "recover", spent=fitted.queries)
         cut = target.deployment.split.cut.name
         generator = stream(self.job.seed, "attack", repr(attack), cut, "recover")
         began = time.perf_counter()

@@ -6,8 +6,9 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from filelock import FileLock
 from experiments.errors import UserError
 
 _FILES = ("tensors.safetensors", "facts.json")
+_PARTIAL = ".partial-"
+_ABANDONED_SECONDS = 3600
 
 
 class StoreError(UserError):
@@ -55,6 +58,7 @@ class Store:
         with self._writing():
             (root / "cells").mkdir(parents=True, exist_ok=True)
             (root / "locks").mkdir(exist_ok=True)
+            self._sweep()
 
     def product(self, kind: str, key: str, make: Callable[[], Product]) -> Product:
         """Return the product of a stage, making it where it is not there yet.
@@ -106,6 +110,13 @@ class Store:
         except json.JSONDecodeError as error:
             raise StoreError(f"{path} is damaged ({error}): delete it and run again") from error
 
+    def _sweep(self) -> None:
+        """Remove what killed runs were writing; whatever is being written now is younger."""
+        for path in self.root.glob(f"*/{_PARTIAL}*"):
+            with suppress(FileNotFoundError):  # another process may be sweeping, too
+                if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
     def _write_product(self, folder: Path, product: Product) -> None:
         from safetensors.torch import save
 
@@ -118,7 +129,7 @@ class Store:
         files["manifest.json"] = json.dumps(manifest).encode()
         with self._writing():
             folder.parent.mkdir(parents=True, exist_ok=True)
-            room = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
+            room = Path(tempfile.mkdtemp(dir=folder.parent, prefix=_PARTIAL))
             try:
                 for name, content in files.items():
                     _write_through(room / name, content)
@@ -144,7 +155,7 @@ class Store:
 
     def _write_file(self, path: Path, content: bytes) -> None:
         with self._writing():
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=_PARTIAL)
             os.close(handle)
             try:
                 _write_through(Path(name), content)

@@ -95,6 +95,7 @@ class Surface:
         image_shape: tuple[int, int, int],
         seed: int,
         purpose: str = "simulation",
+        spent: int = 0,
     ) -> None:
         """Open a surface.
 
@@ -107,12 +108,15 @@ class Surface:
             seed: Of the adversary's own simulations; never that of the victim's releases.
             purpose: Names the stream of randomness: one surface per purpose, so that what an
                 attack draws does not depend on what was drawn (or loaded from a store) before.
+            spent: Queries that this adversary made through other surfaces: they count against the
+                budget, but not in `queries`.
         """
         self.threat = threat
         self.classes = classes
         self.image_shape = image_shape
         self.used: frozenset[Access] = frozenset()
         self.queries = 0
+        self._spent = spent
         self._deployment = deployment if threat.defense == "known" else deployment.undefended()
         self._real = deployment
         self._feed = feed
@@ -161,7 +165,7 @@ class Surface:
         self._grant(Access.QUERY)
         self.queries += len(images)
         budget = self.threat.query_budget
-        if budget is not None and self.queries > budget:
+        if budget is not None and self._spent + self.queries > budget:
             raise ThreatModelError(f"the query budget of {budget} images is used up")
         return self._deployment.release(
             images, generator=self._generator, observations=self.threat.observations

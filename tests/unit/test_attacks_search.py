@@ -96,6 +96,15 @@ def test_a_warm_start_is_refined_where_the_channel_tells_all():
     assert world.leak(refined) > 0.99
 
 
+def test_a_search_that_makes_held_out_images_worse_is_given_up():
+    black = Gaussian(mean=0.0, precision=1e6)  # a belief that is wrong whatever its weight
+    world = toy_world()
+    misled = LikelihoodMaximization(steps=20, weights=(1.0, 10.0), prior=black, warm_start=Ridge())
+    assert torch.equal(attacked(misled, world), attacked(Ridge(), world))
+    alone = LikelihoodMaximization(steps=20, weights=(1.0,), prior=black, warm_start=Ridge())
+    assert world.leak(attacked(alone, world)) < world.leak(attacked(misled, world))
+
+
 def test_a_fitted_part_takes_the_place_of_the_warm_start():
     attack = LikelihoodMaximization(warm_start=Ridge())
     part = Ridge()

@@ -53,6 +53,19 @@ def test_the_maker_is_handed_what_a_later_reader_gets(tmp_path):
     assert first.facts == second.facts
 
 
+def test_what_a_killed_run_left_behind_is_swept_away_once_it_is_old(tmp_path):
+    Store(tmp_path)
+    old, young = tmp_path / "cells" / ".partial-old", tmp_path / "cells" / ".partial-young"
+    folder = tmp_path / "cells" / ".partial-folder"
+    folder.mkdir()
+    for path in (old, young, folder / "facts.json"):
+        path.write_text("{}")
+    for path in (old, folder):
+        os.utime(path, (0, 0))
+    Store(tmp_path)
+    assert leftovers(tmp_path) == [young]
+
+
 def test_kinds_and_keys_do_not_mix(tmp_path):
     store = Store(tmp_path)
     for i, (kind, key) in enumerate([("a", "x"), ("a", "y"), ("b", "x")]):

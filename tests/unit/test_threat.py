@@ -87,6 +87,17 @@ def test_the_budget_may_be_spent_to_the_last_image_but_not_beyond():
         opened.query(torch.zeros(1, 1, 8, 8))
 
 
+def test_what_was_spent_through_another_surface_counts_against_the_budget():
+    world, threat = toy_world(), ThreatModel(query_budget=5)
+    opened = Surface(
+        world.deployment, threat, feed=None, classes=4, image_shape=(1, 8, 8), seed=0, spent=4
+    )
+    opened.query(torch.zeros(1, 1, 8, 8))
+    assert opened.queries == 1
+    with pytest.raises(ThreatModelError, match="budget of 5"):
+        opened.query(torch.zeros(1, 1, 8, 8))
+
+
 def test_a_budget_of_nothing_allows_no_query():
     with pytest.raises(ThreatModelError, match="budget of 0"):
         surface(query_budget=0).query(torch.zeros(1, 1, 8, 8))

@@ -1,0 +1,203 @@
+"""How the settings of the lite suite were chosen: on held-out auxiliary images, never on targets.
+
+Prints, for every candidate, the leakage it reaches on auxiliary images that it did not train on,
+and its seconds; and for the task model, the accuracy on held-out training images. The targets are
+not even loaded into these functions.
+"""
+
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from attacks.inverse_network import InverseNetwork
+from attacks.likelihood_maximization import LikelihoodMaximization
+from attacks.nearest_neighbor import NearestNeighbor
+from attacks.priors.total_variation import TotalVariation
+from defenses.gaussian_noise import GaussianNoise
+from defenses.no_defense import NoDefense
+from splitbench.attack import Attack
+from splitbench.codecs.float32 import Float32
+from splitbench.data.fashion_mnist_sample import FashionMnistSample
+from splitbench.data.images import LabeledImages
+from splitbench.defense import Defense
+from splitbench.deployment import Deployment
+from splitbench.feed import Feed
+from splitbench.models.lenet5 import LeNet5
+from splitbench.rng import isolated, stream
+from splitbench.split import Cuttable
+from splitbench.threat import Surface, ThreatModel
+from splitbench.training import Training
+
+CUTS = ("relu1", "pool2", "relu3")
+NOISES = (0.0, 2.0)
+SIZES = {"train": 5000, "auxiliary": 3000, "calibration": 1000, "target": 1000}
+SEED = 1  # another one than the demo's
+SHAPE = (1, 28, 28)
+LITE: Mapping[str, Any] = {
+    "width": 64,
+    "blocks": 2,
+    "heads": 0,
+    "patch": 4,
+    "steps": 300,
+    "batch_size": 32,
+    "learning_rate": 0.03,
+}
+DECODERS: tuple[Mapping[str, Any], ...] = (
+    {},
+    {"steps": 150, "batch_size": 64},
+    {"steps": 600, "batch_size": 16},
+    {"width": 48, "steps": 400},
+    {"width": 96, "steps": 150},
+    {"blocks": 1, "steps": 400},
+    {"blocks": 3, "steps": 220},
+    {"width": 32, "patch": 2, "steps": 150},
+    {"width": 96, "patch": 7, "steps": 300},
+    {"learning_rate": 0.015},
+    {"learning_rate": 0.06},
+)
+SEARCHES: tuple[Mapping[str, Any], ...] = (
+    {},
+    {"steps": 50},
+    {"steps": 200},
+    {"learning_rate": 0.02},
+    {"learning_rate": 0.1},
+    {"prior": None},
+    {"prior": TotalVariation(weight=1.0, beta=1.0)},
+    {"prior": TotalVariation(weight=10.0, beta=1.0)},
+)
+GALLERIES: tuple[Mapping[str, Any], ...] = tuple({"draws": n} for n in (1, 4, 16, 64))
+TRAININGS: tuple[Mapping[str, Any], ...] = (
+    {},
+    {"epochs": 20},
+    {"epochs": 40},
+    {"learning_rate": 2.5e-3},
+    {"learning_rate": 1e-2},
+    {"weight_decay": 0.01},
+    {"label_smoothing": 0.0},
+)
+SEARCHED = 64  # held-out images that a search takes on
+
+
+@dataclass(frozen=True)
+class World:
+    """One cut and noise level: what the adversary may touch, and its held-out images."""
+
+    name: str
+    surface: Surface
+    fresh: Surface
+    images: LabeledImages
+    floor: float
+
+    def score(self, attack: Attack) -> float:
+        """Leakage on held-out auxiliary images, with noise that no fit has seen."""
+        chosen = slice(None) if attack.max_targets is None else slice(-attack.max_targets, None)
+        images = self.images.images(chosen)
+        release = self.fresh.query(images)
+        guess = attack(release, self.surface, generator=stream(SEED, "recover"))
+        return 1 - float((guess - images).square().mean()) / self.floor
+
+
+def classifier(train: LabeledImages, settings: Mapping[str, Any]) -> nn.Module:
+    """LeNet-5 trained on these images."""
+    with isolated(stream(SEED, "model")):
+        model = LeNet5(image_shape=SHAPE, classes=len(train.classes))
+    Training(**settings).fit(model, train, generator=stream(SEED, "training"))
+    return model.eval().requires_grad_(False)
+
+
+def worlds(train: LabeledImages, auxiliary: LabeledImages) -> Iterator[World]:
+    """Every cut, undefended and under noise."""
+    model, plain = classifier(train, {}), (NoDefense(), Float32())
+    cuttable = Cuttable(model, torch.zeros(1, *SHAPE))
+    for cut in CUTS:
+        for noise in NOISES:
+            defense: Defense = GaussianNoise(noise_std=noise) if noise else NoDefense()
+            parts = defense.adapt(cuttable.split(cut))
+            defense.fit(parts, train, generator=stream(SEED, "defense"))
+            defense.eval().requires_grad_(False)
+            deployment = Deployment(parts, defense, Float32(), cuttable.find(cut).tensors, plain)
+            feed = Feed(auxiliary, seed=SEED)
+            fit, fresh = (
+                Surface(
+                    deployment,
+                    ThreatModel(),
+                    feed=feed,
+                    classes=len(train.classes),
+                    image_shape=SHAPE,
+                    seed=SEED,
+                    purpose=purpose,
+                )
+                for purpose in ("fit", "fresh")
+            )
+            held_out = feed.validation.images()
+            floor = float((held_out - feed.train.images().mean(0)).square().mean())
+            yield World(f"{cut} noise {noise:g}", fit, fresh, feed.validation, floor)
+
+
+def decoder(**settings: Any) -> Attack:
+    """The lite decoder, changed."""
+    return InverseNetwork(**{**LITE, **settings})
+
+
+def search(**settings: Any) -> Attack:
+    """The lite search, changed; it chooses its weight on other images than it is scored on."""
+    lite = {"steps": 100, "learning_rate": 0.05, "prior": TotalVariation(weight=3.0, beta=1.0)}
+    warm_start = InverseNetwork(**LITE)
+    return LikelihoodMaximization(
+        **{**lite, **settings}, warm_start=warm_start, max_targets=SEARCHED
+    )
+
+
+def measure() -> Iterator[str]:
+    """Score every candidate in every world."""
+    roles = FashionMnistSample(sizes=SIZES).load()
+    train, auxiliary = roles.train, roles.auxiliary
+    yield from _trainings(train)
+    places = list(worlds(train, auxiliary))
+    yield "leakage on held-out auxiliary images: " + ", ".join(w.name for w in places)
+    for kind, candidates in (
+        (decoder, DECODERS),
+        (NearestNeighbor, GALLERIES),
+        (search, SEARCHES),
+    ):
+        for settings in candidates:
+            yield _line(kind, settings, places)
+
+
+def _trainings(train: LabeledImages) -> Iterator[str]:
+    kept, held_out = train.subset(slice(500, None)), train.subset(slice(0, 500))
+    for settings in TRAININGS:
+        model = classifier(kept, settings)
+        right = model(held_out.images()).argmax(1) == held_out.labels
+        yield f"training {settings or 'as it is'}: {float(right.float().mean()):.3f}"
+
+
+def _line(kind: Any, settings: Mapping[str, Any], places: list[World]) -> str:
+    began, leaks = time.perf_counter(), []
+    for world in places:
+        attack = _with_known_parts(kind(**settings), world)
+        attack.fit(world.surface, generator=stream(SEED, "fit"))
+        leaks.append(world.score(attack))
+    seconds = (time.perf_counter() - began) / len(places)
+    shown = " ".join(f"{leak:.4f}" for leak in leaks)
+    name = f"{kind.__name__.lower()} {settings or 'as it is'}"
+    return f"{name}: mean {statistics.mean(leaks):.4f}, each {shown}, {seconds:.1f} s"
+
+
+_PARTS: dict[tuple[str, str], Attack] = {}
+
+
+def _with_known_parts(attack: Attack, world: World) -> Attack:
+    """The candidates of a search share their warm start."""
+    parts = []
+    for part in attack.parts():
+        key = world.name, repr(part)
+        if key not in _PARTS:
+            _PARTS[key] = part.fit(world.surface, generator=stream(SEED, "fit"))
+        parts.append(_PARTS[key])
+    return attack.with_parts(tuple(parts)) if parts else attack

@@ -16,7 +16,7 @@ from splitbench.threat import Access, Surface
 
 GREY = 0.5
 BATCH = 128  # images searched for at once
-CHOOSING = 16  # held-out images on which the weight of the prior is chosen
+CHOOSING = 32  # held-out images on which the weight of the prior is chosen
 HELD_OUT = 256  # held-out images on which the warm start's error is measured
 PROBES = 8  # grey images sent through the channel to see whether it is deterministic
 PRECISION = 0.01  # relative error to which a deterministic channel is taken at its word

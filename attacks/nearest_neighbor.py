@@ -34,7 +34,8 @@ class NearestNeighbor(Attack):
     Args:
         neighbors: How many are averaged, >= 1; None lets the held-out auxiliary images choose.
         whiten: Principal components to whiten to, or 0 for standardised features.
-        draws: Releases of each auxiliary image that are averaged, >= 1.
+        draws: Releases of each auxiliary image that are averaged, >= 1; fewer where each release
+            is pooled from several observations.
 
     Deviations from the paper:
         None; the method is folklore.
@@ -53,7 +54,7 @@ class NearestNeighbor(Attack):
     _images: Tensor
     _k: Tensor
 
-    def __init__(self, *, neighbors: int | None = None, whiten: int = 0, draws: int = 16) -> None:
+    def __init__(self, *, neighbors: int | None = None, whiten: int = 0, draws: int = 64) -> None:
         if neighbors is not None and neighbors < 1:
             raise ValueError(f"neighbors={neighbors}: at least 1, or None to let data choose")
         if whiten < 0:
@@ -105,12 +106,13 @@ class NearestNeighbor(Attack):
         """One release of each image, and the mean of several where the release is random."""
         first = surface.query(images).flat()
         total = first.clone()
-        for _ in range(self.draws - 1):
+        draws = max(1, self.draws // surface.threat.observations)
+        for _ in range(draws - 1):
             again = surface.query(images).flat()
             if torch.equal(again, first):
                 return first, first
             total += again
-        return first, total / self.draws
+        return first, total / draws
 
     def _choose(self, surface: Surface) -> int:
         """The k with the least squared error on the held-out images."""

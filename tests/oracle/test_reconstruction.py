@@ -142,6 +142,15 @@ def test_nobody_beats_the_wiener_risk(attack):
     assert world.attacked_by(attack).respects(risk)
 
 
+def test_a_search_among_averaged_releases_errs_less_than_one_among_noisy_ones():
+    world, risk = noisy_world(auxiliary=2000, targets=400)
+    noisy, averaged = (
+        world.attacked_by(NearestNeighbor(neighbors=16, draws=draws)).error
+        for draws in (1, 64)
+    )
+    assert risk < averaged < 0.95 * noisy
+
+
 def test_the_wiener_risk_has_two_equal_forms_and_bounds_the_scalar_van_trees_bound():
     matrix, covariance, noise = gaussian_matrix(12), smooth_covariance(), 0.6
     information = matrix.T @ matrix / noise**2

@@ -7,7 +7,14 @@ import numpy as np
 from scipy import stats
 
 from splitbench.latency import Link
-from splitbench.leaderboard.evidence import BLIND, AttackKey, System, best_leakage, bootstrap
+from splitbench.leaderboard.evidence import (
+    BLIND,
+    WIDTH,
+    AttackKey,
+    System,
+    best_leakage,
+    bootstrap,
+)
 from splitbench.leaderboard.rows import QUALITY, Entry, Row
 from splitbench.leakage import per_image_leakage, tails
 from splitbench.record import Interval
@@ -57,7 +64,7 @@ def _entry(system: System, key: AttackKey, resamples: int) -> Entry:
     )
     if not good:
         return entry
-    if len(good) == 1:
+    if len(good) == 1 and good[0].targets == system.targets:
         leak, excess = good[0].leakage.get("L"), good[0].leakage.get("excess")
         return replace(entry, leakage=leak, excess=excess)
     leak = bootstrap(system.columns(system.targets, [key]), best_leakage, resamples)
@@ -68,7 +75,7 @@ def _with_leakage(row: Row, system: System, resamples: int) -> Row:
     tables = system.columns(system.targets)
     raw = bootstrap(tables, best_leakage, resamples)
     means = np.mean([t.mean(0) for t in tables], axis=0)
-    each = [float(best_leakage(triple)) for triple in means.reshape(-1, 3)]
+    each = [float(best_leakage(part)) for part in means.reshape(-1, WIDTH)]
     best = system.real[int(np.argmax(each))]
     scores, records = system.scores_of(best), system.records_of(best)
     entry = next(e for e in row.attacks if (not e.floor, e.name, e.expression) == best)

@@ -11,6 +11,7 @@ from splitbench.statistics import Array, hierarchical_bootstrap
 
 BLIND = ("constant_color/mse", "mean_image/mse")  # what anybody can guess: the floor of L
 RESAMPLES = 1000
+WIDTH = 5  # columns of one attack
 
 AttackKey = tuple[bool, str, str]  # is real (no floor), label, constructor expression
 
@@ -95,30 +96,62 @@ class System:
         return scores
 
     def columns(self, images: int, keys: Sequence[AttackKey] | None = None) -> list[Array]:
-        """Per seed a table ``(images, 3 attacks)``: error and two blind errors of each attack.
+        """Per seed a table ``(images, 5 attacks)``, of which `best_leakage` takes the means.
 
-        An attack that took on the first few images has zeros elsewhere in all three columns, so
-        that their ratio of means is that over its own images.
+        For each attack its error, two blind errors, and twice the error of a companion: on all
+        images, and on those that the attack took on. An attack on all images needs no companion;
+        one on the first few is compared with the best thorough attack on the same few, so that
+        it is not favoured by what images they are.
         """
         chosen = self.real if keys is None else keys
-        per_attack = [[_triple(s, images) for s in self.scores_of(key)] for key in chosen]
+        companion = self._most_thorough()
+        others = self.scores_of(companion) if companion else [None] * len(self.seeds)
+        per_attack = [
+            [_columns(s, o, images) for s, o in zip(self.scores_of(key), others, strict=True)]
+            for key in chosen
+        ]
         return [np.concatenate(parts, axis=1) for parts in zip(*per_attack, strict=True)]
 
+    def _most_thorough(self) -> AttackKey | None:
+        """Of the attacks on the most images the one with the least error."""
+        if not self.real:
+            return None
+        errors = {
+            key: [s.metrics["mse"] for s in self.scores_of(key)] for key in self.real if self.seeds
+        }
+        most = max(len(seeds[0]) for seeds in errors.values())
+        means = {k: float(np.mean(e)) for k, e in errors.items() if len(e[0]) == most}
+        return min(means, key=lambda key: (means[key], key))
 
-def _triple(scores: Scores, images: int) -> Array:
-    errors = [scores.metrics["mse"], *(scores.floors[name] for name in BLIND)]
-    part = np.stack(errors, axis=1)
-    return np.pad(part, ((0, images - len(part)), (0, 0)))
+
+def _columns(scores: Scores, companion: Scores | None, images: int) -> Array:
+    own = np.stack([scores.metrics["mse"], *(scores.floors[name] for name in BLIND)], axis=1)
+    if companion is None or len(own) == len(companion.metrics["mse"]):
+        return _padded(np.pad(own, ((0, 0), (0, 2)), constant_values=1.0), images)
+    error = companion.metrics["mse"]
+    floors = [companion.floors[name] for name in BLIND]
+    on_same = np.where(np.arange(len(error)) < len(own), error, 0.0)
+    whole = np.stack([_padded(own[:, 0], len(error)), *floors, error, on_same], axis=1)
+    return _padded(whole, images)
+
+
+def _padded(values: Array, images: int) -> Array:
+    """Zeros for the images that were not attacked: they cancel in every ratio of means."""
+    after = [(0, images - len(values)), *[(0, 0)] * (values.ndim - 1)]
+    return np.pad(values, after)
 
 
 def best_leakage(means: Array) -> Array:
-    """L of the best of some attacks, from means ``(..., 3 attacks)`` of `System.columns`.
+    """L of the best of some attacks, from means ``(..., 5 attacks)`` of `System.columns`.
 
-    An attack none of whose images was drawn cannot win.
+    The error of an attack on a few images is estimated for all by its ratio to the companion's on
+    the same few. An attack none of whose images was drawn cannot win.
     """
-    triples = means.reshape(*means.shape[:-1], -1, 3)
-    error, floor = triples[..., 0], triples[..., 1:].min(-1)
-    leaks = np.where(floor > 0, 1 - error / np.where(floor > 0, floor, 1), -np.inf)
+    parts = means.reshape(*means.shape[:-1], -1, WIDTH)
+    floor, few = parts[..., 1:3].min(-1), parts[..., 4]
+    valid = (floor > 0) & (few > 0)
+    error = parts[..., 0] * parts[..., 3] / np.where(valid, few, 1)
+    leaks = np.where(valid, 1 - error / np.where(valid, floor, 1), -np.inf)
     best: Array = leaks.max(-1)
     return best
 
@@ -141,7 +174,7 @@ def gain(first: System, second: System, images: int, resamples: int) -> Interval
     tables = joined([first, second], images)
     if tables is None:
         return None
-    split = 3 * len(first.real)
+    split = WIDTH * len(first.real)
 
     def difference(means: Array) -> Array:
         return best_leakage(means[..., :split]) - best_leakage(means[..., split:])

@@ -145,8 +145,7 @@ def test_nobody_beats_the_wiener_risk(attack):
 def test_a_search_among_averaged_releases_errs_less_than_one_among_noisy_ones():
     world, risk = noisy_world(auxiliary=2000, targets=400)
     noisy, averaged = (
-        world.attacked_by(NearestNeighbor(neighbors=16, draws=draws)).error
-        for draws in (1, 64)
+        world.attacked_by(NearestNeighbor(neighbors=16, draws=draws)).error for draws in (1, 64)
     )
     assert risk < averaged < 0.95 * noisy
 

@@ -121,7 +121,7 @@ STRENGTH = {
     "ridge": 0.86,
     "nearest_neighbor": 0.55,
     "inverse_network": 1.0,
-    "likelihood_maximization": 0.93,
+    "likelihood_maximization": 0.8,
 }
 
 

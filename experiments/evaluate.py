@@ -57,11 +57,27 @@ def evaluate(
     torch.use_deterministic_algorithms(True)
     job = Job(config, store, reporter)
     attacks = chosen_attacks(config, choices)
+    _check(job, attacks)
     plans = plan(job, attacks)
     missing = [p for p in plans if not store.has_cell(p.cell_id)]
     if missing:
         _Evaluation(job, attacks, choices, job_id).run(missing, done=len(plans) - len(missing))
     return [p.cell_id for p in plans]
+
+
+def _check(job: Job, attacks: Mapping[str, Mapping[str, Any]]) -> None:
+    """Build everything that is cheap, so that a wrong setting fails before any work."""
+    _ = job.threat, job.protection()
+    for name in attacks:
+        _attack(name, attacks)
+    build(job.config["training"])
+
+
+def _attack(name: str, attacks: Mapping[str, Mapping[str, Any]]) -> Attack:
+    attack = build(dict(attacks[name]))
+    if not isinstance(attack, Attack):
+        raise UserError(f"attack '{name}' is a {type(attack).__name__}, not an Attack")
+    return attack
 
 
 def chosen_attacks(
@@ -135,7 +151,7 @@ class _Evaluation:
         judge: Judge,
     ) -> list[tuple[Record, Scores | None]]:
         """Fit one attack at all its cuts together, then guess, score and write each cell."""
-        fresh = {cut: self._build(name) for cut in todo}
+        fresh = {cut: _attack(name, self.attacks) for cut in todo}
         needs = next(iter(fresh.values())).needs
         refused = needs - self.job.threat.grants()
         outcomes: Mapping[str, Fitted | Exception | str]
@@ -155,12 +171,6 @@ class _Evaluation:
             self._write(record, scores)
             results.append((record, scores))
         return results
-
-    def _build(self, name: str) -> Attack:
-        attack = build(dict(self.attacks[name]))
-        if not isinstance(attack, Attack):
-            raise UserError(f"attack '{name}' is a {type(attack).__name__}, not an Attack")
-        return attack
 
     def _judge(self, fitted: Fitted, target: Target, judge: Judge) -> Verdict | Exception:
         attack, cut = fitted.attack, target.deployment.split.cut.name

@@ -87,13 +87,18 @@ class Job:
         parts = {k: self.config[k] for k in ("model", "training", "seed")}
         return digest({**parts, "train": self.roles.train.fingerprint(), "code": self.code})
 
-    @cached_property
-    def model(self) -> nn.Module:
-        """The task model, trained once per (data, model, seed) and shared by all jobs."""
+    def untrained_model(self) -> nn.Module:
+        """The task model with its first weights."""
         with isolated(stream(self.seed, "model", "initialisation")):
             model: nn.Module = build(self.config["model"])(
                 image_shape=self.roles.train.shape, classes=len(self.roles.train.classes)
             )
+        return model
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The task model, trained once per (data, model, seed) and shared by all jobs."""
+        model = self.untrained_model()
 
         def make() -> Product:
             with self.reporter.stage("training the task model") as meter:
@@ -115,13 +120,14 @@ class Job:
 
     @cached_property
     def cuts(self) -> list[Cut]:
-        """The cuts that this job attacks."""
+        """The cuts that this job attacks; known before anything is trained."""
         wanted = self.config["cuts"]
+        cuttable = Cuttable(self.untrained_model().eval(), self.example)
         if wanted in ("module", "tensor", "all"):
-            return self.cuttable.cuts(wanted)
+            return cuttable.cuts(wanted)
         names = [wanted] if isinstance(wanted, str) else list(wanted)
         try:
-            return [self.cuttable.find(name) for name in names]
+            return [cuttable.find(name) for name in names]
         except CutError as error:
             raise UserError(str(error)) from error
 
@@ -135,12 +141,16 @@ class Job:
         parts = {k: self.config[k] for k in ("defense", "codec", "seed")}
         return digest({**parts, "model": self.model_key, "cut": cut.name})
 
+    def protection(self) -> tuple[Defense, Codec]:
+        """A new defense, not yet fitted, and the codec where the defense has none of its own."""
+        defense, codec = build(self.config["defense"]), build(self.config["codec"])
+        if not isinstance(defense, Defense) or not isinstance(codec, Codec):
+            raise UserError("defense and codec must describe a Defense and a Codec")
+        return defense, codec
+
     def deployment(self, cut: Cut) -> Deployment:
         """Cut, adapt, fit (or load), freeze."""
-        defense = build(self.config["defense"])
-        plain_codec = build(self.config["codec"])
-        if not isinstance(defense, Defense) or not isinstance(plain_codec, Codec):
-            raise UserError("defense and codec must describe a Defense and a Codec")
+        defense, plain_codec = self.protection()
         with isolated(stream(self.seed, "defense", "initialisation", cut.name)):
             parts = defense.adapt(self.cuttable.split(cut))
 

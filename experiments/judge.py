@@ -87,7 +87,8 @@ class Judge:
 
         def make() -> Product:
             with job.reporter.stage("training the independent classifier") as meter:
-                Training(epochs=20, validation_fraction=0.0).fit(
+                # A small data set (faces) has fewer images here than a usual batch.
+                Training(epochs=20, batch_size=min(64, len(calibration))).fit(
                     net,
                     calibration,
                     generator=stream(job.seed, "evaluator", "training"),

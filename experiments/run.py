@@ -74,12 +74,12 @@ def main(arguments: Sequence[str]) -> int:
     if {"-m", "--multirun"} & set(words):
         words = as_sweep(words)
     sys.argv = ["splitbench run", *words]
-    mistakes: list[UserError] = []
+    mistakes: list[UserError | OSError] = []
 
     def task(config: DictConfig) -> None:
         try:
             job(config)
-        except UserError as error:
+        except (UserError, OSError) as error:
             # Hydra announces whatever a job raises; where it is the only job, say it once.
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise

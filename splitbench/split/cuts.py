@@ -173,13 +173,13 @@ class Cuttable:
     def _unknown(self, name: str, known: list[str]) -> str:
         every = [step.name for step in self._parts.steps]
         if name in every:
-            reason = "after it lives something that cannot be sent, or nothing new"
+            reason = "after it lives something that cannot be sent, or nothing new."
         else:
             close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
             hint = " or ".join(map(repr, close))
-            reason = f"did you mean {hint}?" if close else "nothing is called like that"
+            reason = f"did you mean {hint}?" if close else "nothing is called like that."
         return (
-            f"no cut {name!r}: {reason}. The {len(known)} cuts go from {known[0]!r} to "
+            f"no cut {name!r}: {reason} The {len(known)} cuts go from {known[0]!r} to "
             f"{known[-1]!r}; list them with splitbench.split.cuts(model, example, "
             "granularity='all')"
         )

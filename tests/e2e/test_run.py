@@ -127,7 +127,8 @@ def test_a_mistake_ends_in_one_sentence_and_nothing_half_written(splitbench, tmp
     assert failed.stderr.count("error:") == 1
     assert hint in failed.stderr
     assert "Traceback" not in failed.stderr
-    assert not list(runs.rglob("cells/*.json"))
+    assert failed.stderr.strip().startswith("error:")  # before any work, and nothing else
+    assert not list(runs.rglob("*.json"))
     assert not list(tmp_path.rglob(".partial-*"))
 
 

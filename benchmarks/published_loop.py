@@ -1,64 +1,109 @@
 """Time to the quality that the published image-by-image loop reaches.
 
 The loop of He, Zhang, Lee (ACSAC 2019) as released: mean squared feature error, Adam (AMSGrad,
-eps 1e-3, step 1e-2), 5,000 iterations from a black image, one image at a time.
+step 1e-2, eps 1e-3), 5,000 iterations from a black image, one image at a time. Its eps holds back
+coordinates with small gradients, so it runs with Adam's usual eps too, and the better one counts.
+Both sides are timed to the same quality, not to the end of their budgets.
 """
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from attacks.likelihood_maximization import LikelihoodMaximization
-from benchmarks.worlds import deployments, images, network, surface
+from benchmarks.worlds import deployments, surface, trained
 from splitbench.feed import Feed
 from splitbench.metrics.peak_signal_to_noise import PeakSignalToNoise
+from splitbench.release import Release
 from splitbench.rng import stream
+from splitbench.threat import Surface
 
-NET, CUT = "demo's LeNet-5", "relu2"
-ITERATIONS, LOOPED, BATCH = 5000, 2, 64
-BUDGETS = (10, 20, 40, 80, 160, 320, 640, 1280, 2560)
+CUTS = ("relu1", "relu2")
+EPSILONS = (1e-3, 1e-8)
+ITERATIONS, LOOK, LOOPED, BATCH = 5000, 50, 3, 64
+NEARLY = 0.1  # dB below the end of the loop at which it counts as having arrived
+BUDGETS = (10, 20, 40, 80, 160, 320, 640, 1280, 2560, 5120)
+PSNR = PeakSignalToNoise()
 
 
-def loop(client: nn.Module, release: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The published loop on one image."""
-    guess = torch.zeros(1, *shape, requires_grad=True)
-    optimizer = torch.optim.Adam([guess], lr=1e-2, eps=1e-3, amsgrad=True)
-    for _ in range(ITERATIONS):
-        optimizer.zero_grad()
-        (client(guess)[0] - release).square().mean().backward()
-        optimizer.step()
-    return guess.detach().clamp(0, 1)
+@dataclass(frozen=True)
+class Course:
+    """PSNR and seconds of the loop at every look, means over images."""
+
+    eps: float
+    quality: list[float]
+    seconds: list[float]
+
+    @property
+    def reached(self) -> float:
+        """PSNR nearly as good as at the end, in dB."""
+        return self.quality[-1] - NEARLY
+
+    @property
+    def arrival(self) -> int:
+        """The first look that is so good."""
+        return next(i for i, q in enumerate(self.quality) if q >= self.reached)
+
+
+def course(client: nn.Module, release: Tensor, truth: Tensor, eps: float) -> Course:
+    """The published loop, one image at a time; looking at the guess is not timed."""
+    quality, seconds = [], []
+    for target, image in zip(release.split(1), truth.split(1), strict=True):
+        guess = torch.zeros_like(image, requires_grad=True)
+        optimizer = torch.optim.Adam([guess], lr=1e-2, eps=eps, amsgrad=True)
+        spent, seen, times = 0.0, [], []
+        for _ in range(0, ITERATIONS, LOOK):
+            began = time.perf_counter()
+            for _ in range(LOOK):
+                optimizer.zero_grad()
+                (client(guess)[0] - target).square().mean().backward()
+                optimizer.step()
+            spent += time.perf_counter() - began
+            seen.append(float(PSNR(guess.detach().clamp(0, 1), image).mean()))
+            times.append(spent)
+        quality.append(seen)
+        seconds.append(times)
+    return Course(eps, *(torch.tensor(rows).mean(0).tolist() for rows in (quality, seconds)))
 
 
 def measure() -> Iterator[str]:
     """Run the loop on a few images, then find the smallest budget that is as good."""
-    model, shape = network(NET)
-    aux = images(512, shape)
-    deployment = deployments(model, aux.images(slice(0, 1)), [CUT])[CUT]
-    truth = aux.images(slice(0, BATCH))
-    release = deployment.release(truth, generator=stream(0, "release"))
-    psnr = PeakSignalToNoise()
-    began = time.perf_counter()
-    guesses = [
-        loop(deployment.split.client, release.tensors[0][i : i + 1], shape) for i in range(LOOPED)
-    ]
-    per_image = (time.perf_counter() - began) / LOOPED
-    reached = float(psnr(torch.cat(guesses), truth[:LOOPED]).mean())
-    yield f"published loop: {reached:.1f} dB after {per_image:.1f} s per image"
-    face = surface(deployment, Feed(aux, seed=0), shape)
+    model, auxiliary, targets = trained()
+    truth = targets.images(slice(0, BATCH))
+    _, channels, height, width = truth.shape
+    for cut, deployment in deployments(model, truth[:1], list(CUTS)).items():
+        release = deployment.release(truth, generator=stream(0, "release"))
+        client = deployment.split.client
+        courses = [
+            course(client, release.tensors[0][:LOOPED], truth[:LOOPED], eps) for eps in EPSILONS
+        ]
+        for one in courses:
+            yield (
+                f"{cut}, published loop, eps {one.eps:g}: {one.quality[-1]:.1f} dB, "
+                f"{one.seconds[-1]:.1f} s per image; {one.reached:.1f} dB after "
+                f"{(one.arrival + 1) * LOOK} iterations, {one.seconds[one.arrival]:.2f} s"
+            )
+        best = max(courses, key=lambda one: one.reached)
+        face = surface(deployment, Feed(auxiliary, seed=0), (channels, height, width))
+        yield f"{cut}, likelihood maximisation: {_budget(face, release, truth, best)}"
+
+
+def _budget(face: Surface, release: Release, truth: Tensor, best: Course) -> str:
+    """The smallest budget of our search, from grey and without a prior, that is as good."""
+    quality = 0.0
     for steps in BUDGETS:
-        attack = LikelihoodMaximization(steps=steps, warm_start=None)
+        attack = LikelihoodMaximization(steps=steps, weights=(1.0,))
         attack.fit(face, generator=stream(0, "fit"))
         began = time.perf_counter()
         guess = attack(release, face, generator=stream(0, "recover"))
         ours = (time.perf_counter() - began) / BATCH
-        quality = float(psnr(guess[:LOOPED], truth[:LOOPED]).mean())
-        if quality >= reached:
-            yield (
-                f"likelihood maximisation: {quality:.1f} dB on these images after {steps} steps, "
-                f"{ours:.3f} s per image in a batch of {BATCH}: {per_image / ours:.0f} x less time"
+        quality = float(PSNR(guess[:LOOPED], truth[:LOOPED]).mean())
+        if quality >= best.reached:
+            return (
+                f"{quality:.1f} dB on these images after {steps} steps, {ours:.4f} s per image in "
+                f"a batch of {BATCH}: {best.seconds[best.arrival] / ours:.0f} x less time"
             )
-            return
-    yield f"likelihood maximisation does not reach that within {BUDGETS[-1]} steps"
+    return f"does not reach that within {BUDGETS[-1]} steps: {quality:.1f} dB"

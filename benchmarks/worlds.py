@@ -1,10 +1,11 @@
-"""Untrained networks on random images: what speed is measured on."""
+"""What speed is measured on: untrained networks on random images, or the demo's on real ones."""
 
 import torch
 from torch import Tensor, nn
 
 from defenses.no_defense import NoDefense
 from splitbench.codecs.float32 import Float32
+from splitbench.data.fashion_mnist_sample import FashionMnistSample
 from splitbench.data.images import LabeledImages
 from splitbench.deployment import Deployment, SharedClient
 from splitbench.feed import Feed
@@ -13,6 +14,7 @@ from splitbench.models.six_conv import SixConv
 from splitbench.rng import isolated, stream
 from splitbench.split import Cuttable, Taps
 from splitbench.threat import Surface, ThreatModel
+from splitbench.training import Training
 
 NETS = {"demo's LeNet-5": (LeNet5, (1, 28, 28)), "six convolutions": (SixConv, (3, 32, 32))}
 
@@ -23,6 +25,15 @@ def network(name: str) -> tuple[nn.Module, tuple[int, int, int]]:
     with isolated(stream(0, "benchmark", name)):
         model: nn.Module = kind(image_shape=shape, classes=10)
     return model.eval().requires_grad_(False), shape
+
+
+def trained() -> tuple[nn.Module, LabeledImages, LabeledImages]:
+    """LeNet-5 trained on the embedded images; auxiliary images and targets."""
+    sizes = {"train": 5000, "auxiliary": 512, "calibration": 64, "target": 64}
+    roles = FashionMnistSample(sizes=sizes).load()
+    model, _ = network("demo's LeNet-5")
+    Training().fit(model.requires_grad_(True), roles.train, generator=stream(0, "training"))
+    return model.eval().requires_grad_(False), roles.auxiliary, roles.target
 
 
 def images(count: int, shape: tuple[int, int, int]) -> LabeledImages:

@@ -150,9 +150,10 @@ def _depth(plain: list[Row]) -> list[str]:
     (first, shallow), (last, deep) = found[0], found[-1]
     text = (
         "Without a defense, an attacker who sees what leaves the device after "
-        f"{first.cut} recovers {percent(shallow.mean)} of the variance of a private image "
-        f"({percent(0.95)} interval {percent(shallow.low)} to {percent(shallow.high)})"
+        f"{first.cut} recovers {percent(shallow.mean)} of the variance of a private image"
     )
+    if percent(shallow.low) != percent(shallow.high):
+        text += f" ({percent(0.95)} interval {percent(shallow.low)} to {percent(shallow.high)})"
     if last.cut == first.cut:
         return [f"{text}."]
     return [f"{text}; after {last.cut}, the deepest cut, {percent(deep.mean)}."]

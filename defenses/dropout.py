@@ -143,8 +143,10 @@ class Dropout(Defense):
         a survivor costs e. What arrives as zero was erased k times, with probability
         ``rate ** k``, or is zero itself: ``-log(r^k + (1 - r^k) exp(-e))``, which no feature
         makes larger than ``-k log r``. Channels survive and fall as a whole, so that a zero
-        beside a survivor is a feature that is zero. Exact as the tolerance goes to zero, for
-        codecs that send the survivors as they are. None where the defense is off.
+        beside a survivor is a feature that is zero.
+
+        Exact as the tolerance goes to zero, for codecs that send the survivors as they are. None
+        where the defense is off.
         """
         if self.rate == 0:
             return None
@@ -154,9 +156,8 @@ class Dropout(Defense):
         for z, f, rms in zip(observed, features, self.scale(features), strict=True):
             std = TOLERANCE * self.gain * rms
             error = self._units(((z - self.gain * f) / std).square() / 2).sum(2)
-            erased = torch.full_like(error, log_erased)
-            zero = -torch.logaddexp(erased, log_seen - error)
             silent = (self._units(z) == 0).all(2)
+            zero = -torch.logaddexp(torch.full_like(error, log_erased), log_seen - error)
             total = total + torch.where(silent, zero, error).sum(1)
         return total
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from attacks.inverse_network import InverseNetwork
 from attacks.likelihood_maximization import LikelihoodMaximization
+from attacks.likelihood_selection import LikelihoodSelection
 from attacks.mean_image import MeanImage
 from attacks.nearest_neighbor import NearestNeighbor
 from attacks.priors.total_variation import TotalVariation
@@ -33,6 +34,9 @@ TINY: dict[type[Attack], list[dict[str, Any]]] = {
             "restart": True,
         },
     ],
+    LikelihoodSelection: [
+        {"members": {"retrieval": NearestNeighbor(neighbors=3), "mean": MeanImage()}}
+    ],
     StackedCombination: [
         {"members": {"retrieval": NearestNeighbor(neighbors=3), "mean": MeanImage()}}
     ],
@@ -43,6 +47,7 @@ OTHERS: dict[type[Attack], dict[str, Any]] = {
     LikelihoodMaximization: {"weights": (10.0,), "warm_start": Ridge(), "max_targets": 3},
     NearestNeighbor: {"neighbors": 5},
     Ridge: {"penalties": (0.1,)},
+    LikelihoodSelection: {"members": {"ridge": Ridge()}},
     StackedCombination: {"members": {"ridge": Ridge()}},
 }
 

@@ -19,12 +19,15 @@ from experiments.job import Job, Target
 from experiments.store import Product, digest
 from splitbench.attack import Attack
 from splitbench.codec import Codec
+from splitbench.data.images import ROLES
 from splitbench.defense import Defense
 from splitbench.deployment import Deployment
 from splitbench.latency import measure_latency
 from splitbench.leakage import excess_leakage, leakage, normalised
 from splitbench.metric import Metric, MetricUnavailableError
 from splitbench.metrics.evaluator import EvaluatorNet
+from splitbench.metrics.mean_squared_error import MeanSquaredError
+from splitbench.null_channel import other_targets
 from splitbench.record import Interval, Scores
 from splitbench.rng import isolated, stream
 from splitbench.statistics import Summary, hierarchical_bootstrap, wilson
@@ -147,6 +150,7 @@ class Judge:
             "guarantee": {"kind": promise.kind, "statement": promise.statement},
             "traits": traits(deployment.defense, deployment.codec),
             "data_fingerprints": self.job.roles.fingerprints(),
+            "images": {role: len(getattr(self.job.roles, role)) for role in ROLES},
             "cost": {
                 "payload_bytes_mean": float(payload.double().mean()),
                 "payload_bytes_max": float(payload.max()),
@@ -172,13 +176,30 @@ class Judge:
         leaks = self._leaks(scores, floors)
         kept = slice(0, min(int(self.job.config["gallery"]), len(guess)))
         return Verdict(
-            scores=Scores(scores, floors, _bytes(guess[kept]), _bytes(self.truth[kept])),
+            scores=Scores(
+                scores,
+                floors,
+                _bytes(guess[kept]),
+                _bytes(self.truth[kept]),
+                self._null_scores(guess, cut),
+            ),
             leakage=leaks,
             normalised=self._normalised(scores, floors),
             flags=self._flags(cut, attack, leaks, len(guess)),
             cost=cost,
             targets=len(guess),
         )
+
+    def _null_scores(self, guess: Tensor, cut: str) -> Arrays:
+        """The same guesses, and the blind ones, where they can know nothing."""
+        if len(self.truth) < 2:
+            return {}
+        other = other_targets(len(self.truth))[: len(guess)]
+        floors = self._floors[cut]
+        return {
+            "mse": MeanSquaredError()(guess, self.truth[other]).numpy(),
+            **{f"{name}/mse": floors[f"{name}/mse"][other.numpy()] for name in BLIND},
+        }
 
     def _floor_scores(self, target: Target) -> Arrays:
         scores: Arrays = {}

@@ -15,10 +15,13 @@ from splitbench.leaderboard.evidence import (
     best_leakage,
     bootstrap,
 )
+from splitbench.leaderboard.oracle import envelope
 from splitbench.leaderboard.rows import QUALITY, Entry, Row
 from splitbench.leakage import per_image_leakage, tails
 from splitbench.record import Interval
 
+ENVELOPE = ("oracle_max", "oracle_null", "oracle_corrected")
+TAILS = ("p95", "p99", "cvar5", "share_above_half")
 SPREAD = 0.05  # of L between seeds, above which a single seed says little
 
 
@@ -45,7 +48,9 @@ def build_row(system: System, label: tuple[str, str], link: Link | None, resampl
     )
     row = _with_costs(row, system, link)
     row = _with_accuracy(row, system)
-    return _with_leakage(row, system, resamples) if system.real else _without_leakage(row)
+    if not system.real:
+        return _without_leakage(row)
+    return _with_envelope(_with_leakage(row, system, resamples), system, resamples)
 
 
 def _entry(system: System, key: AttackKey, resamples: int) -> Entry:
@@ -98,6 +103,8 @@ def _with_leakage(row: Row, system: System, resamples: int) -> Row:
         best=best[1],
         excess=entry.excess,
         p95=worst.p95,
+        p99=worst.p99,
+        cvar5=worst.cvar5,
         share_above_half=worst.share_above_half,
         quality={k: v for k, v in quality.items() if v is not None},
         guesses=scores[0].guesses,
@@ -108,11 +115,24 @@ def _with_leakage(row: Row, system: System, resamples: int) -> Row:
     )
 
 
+def _with_envelope(row: Row, system: System, resamples: int) -> Row:
+    found = envelope(system, resamples)
+    if found is None:
+        reason = "the records hold no errors on the null channel"
+        return replace(row, missing={**row.missing, **dict.fromkeys(ENVELOPE, reason)})
+    return replace(
+        row,
+        oracle_max=found.raw,
+        oracle_null=found.null,
+        oracle_corrected=found.corrected,
+    )
+
+
 def _without_leakage(row: Row) -> Row:
     notes = dict.fromkeys(e.note for e in row.attacks if e.note and not e.floor)
     reason = "; ".join(notes) or "only floors were run"
-    names = ("raw", "closed", "best", "excess", "p95", "share_above_half", "payload_ratio")
-    return replace(row, missing={**row.missing, **dict.fromkeys((*names, *QUALITY), reason)})
+    names = ("raw", "closed", "best", "excess", *TAILS, *ENVELOPE, "payload_ratio", *QUALITY)
+    return replace(row, missing={**row.missing, **dict.fromkeys(names, reason)})
 
 
 def _with_costs(row: Row, system: System, link: Link | None) -> Row:

@@ -81,8 +81,9 @@ class Record:
             ``client_params``, ``attack_seconds``, ``queries``.
         traits: What says which releases can be computed from which others: ``exact`` (the
             undefended features, and a lossless codec), ``lossless`` (the codec),
-            ``changes_client``, and the defense's ``knob``, the direction in which it ``protects``
-            and whether its settings are ``nested`` (``no``, ``all``, ``multiples``).
+            ``changes_client``, ``stochastic`` (fresh randomness in every message), and the
+            defense's ``knob``, the direction in which it ``protects`` and whether its settings
+            are ``nested`` (``no``, ``all``, ``multiples``).
         diagnostics: What the attack says about its own guesses without the truth
             (`Attack.diagnostics`), and ``payload_class_p``, the probability that lengths of
             messages differ so much between classes by chance.

@@ -7,6 +7,7 @@ import numpy as np
 from scipy import stats
 
 from splitbench.latency import Link
+from splitbench.leaderboard.effort import capacity_gain, ignores_randomness
 from splitbench.leaderboard.evidence import (
     BLIND,
     WIDTH,
@@ -22,6 +23,8 @@ from splitbench.record import Interval
 
 ENVELOPE = ("oracle_max", "oracle_null", "oracle_corrected")
 TAILS = ("p95", "p99", "cvar5", "share_above_half")
+# Flags of any attack that concern its row, whether or not it is the best.
+WHOLE_ROW = frozenset({"above_one", "batch_dependent", "payload_tells_class", "search_failed"})
 SPREAD = 0.05  # of L between seeds, above which a single seed says little
 
 
@@ -43,7 +46,7 @@ def build_row(system: System, label: tuple[str, str], link: Link | None, resampl
         seeds=len(system.seeds),
         targets=system.targets,
         attacks=entries,
-        flags=_flags_of(system, entries),
+        flags=_flags_of(system, entries, resamples),
         missing=_reasons(system),
     )
     row = _with_costs(row, system, link)
@@ -230,12 +233,16 @@ def _reasons(system: System) -> dict[str, str]:
     return {k: v for r in system.records for k, v in sorted(r.unavailable.items())}
 
 
-def _flags_of(system: System, entries: Sequence[Entry]) -> tuple[str, ...]:
+def _flags_of(system: System, entries: Sequence[Entry], resamples: int) -> tuple[str, ...]:
     """Flags that concern the whole row, whichever attack is best."""
     flags = {flag for e in entries if e.floor for flag in e.flags if flag == "blind_leaks"}
-    flags |= {flag for e in entries for flag in e.flags if flag == "above_one"}
+    flags |= {flag for e in entries for flag in e.flags if flag in WHOLE_ROW}
     if any(e.failed for e in entries):
         flags.add("incomplete")
+    if capacity_gain(system, resamples):
+        flags.add("capacity_not_saturated")
+    if ignores_randomness(system.message):
+        flags.add("randomness_ignored")
     costs = [r.cost for r in system.records if "payload_bytes_max" in r.cost]
     if any(c["payload_bytes_max"] - c["payload_bytes_mean"] > 1e-6 for c in costs):
         flags.add("payload_varies")

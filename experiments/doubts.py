@@ -1,5 +1,6 @@
 """What raises a flag on a record: pure functions of what the judge has measured."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ FEW_TARGETS = 100
 # A blind guess learnt from the auxiliary data may be a hair better than the judge's own.
 BLIND_MARGIN = 0.01
 MUCH_NOISE = 2.0  # mismatch of a search's guesses over that of the truth
-LITTLE_EXPLAINED = 0.1  # the same over that of a grey image, where there is no noise
+LITTLE_EXPLAINED = 0.1  # the same over that of a grey image
 FLAT = 0.01  # share of images without a slope to follow
 CHANCE = 0.001  # of lengths that differ so much between classes: there are many cells
 MATES = 8  # images that are released beside the one that is looked at
@@ -68,16 +69,15 @@ def flags_of(found: Findings) -> tuple[str, ...]:
 
 
 def search_failed(diagnostics: Mapping[str, float]) -> bool:
-    """Whether a search left most of the release unexplained, or had no gradient to follow.
+    """Whether a search left much of the release unexplained, or had no gradient to follow.
 
-    Where the channel is noisy, the truth itself leaves the noise unexplained, and the guesses are
-    held against that; where it is not, against a grey image.
+    Much is more than a tenth of what a grey image leaves, and, where the channel is noisy, more
+    than twice what the truth itself leaves.
     """
-    if diagnostics.get("flat_share", 0.0) > FLAT:
-        return True
-    if "residual_over_noise" in diagnostics:
-        return diagnostics["residual_over_noise"] > MUCH_NOISE
-    return diagnostics.get("residual_over_grey", 0.0) > LITTLE_EXPLAINED
+    left = diagnostics.get("residual_over_grey", 0.0)
+    noisy = diagnostics.get("residual_over_noise", math.inf)
+    flat = diagnostics.get("flat_share", 0.0) > FLAT
+    return flat or (left > LITTLE_EXPLAINED and noisy > MUCH_NOISE)
 
 
 def payload_class_p(lengths: NDArray[np.int64], labels: NDArray[np.int64]) -> float:

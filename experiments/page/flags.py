@@ -139,8 +139,8 @@ FLAGS = (
     Flag(
         "search_failed",
         "search failed",
-        "the images that a search found leave more than twice the noise of the release "
-        "unexplained, or, without noise, more than a tenth of what a grey image leaves, or the "
+        "the images that a search found leave more of the release unexplained than a tenth of what "
+        "a grey image leaves and, in a noisy channel, than twice what the truth leaves; or the "
         "gradient vanishes at the grey image for more than one target in a hundred",
         "The search did not find what the release allows. The row rests on the other attacks, and "
         "may understate what leaks. A prior that held-out images made strong looks the same.",

@@ -68,11 +68,16 @@ def test_a_flag_is_not_raised_on_the_other_side_of_its_limit(flag):
 
 @pytest.mark.parametrize(
     "diagnostics",
-    [{"residual_over_noise": 2.1, "residual_over_grey": 0.01}, {"flat_share": 0.02}],
+    [{"residual_over_noise": 2.1, "residual_over_grey": 0.11}, {"flat_share": 0.02}],
     ids=["more than the noise", "no slope"],
 )
 def test_a_search_fails_by_more_than_the_noise_or_without_a_slope(diagnostics):
     assert flags_of(dataclasses.replace(SOUND, diagnostics=diagnostics)) == ("search_failed",)
+
+
+def test_a_search_that_explains_nearly_all_does_not_fail_by_the_little_noise_that_there_is():
+    diagnostics = {"residual_over_noise": 50.0, "residual_over_grey": 0.01}
+    assert flags_of(dataclasses.replace(SOUND, diagnostics=diagnostics)) == ()
 
 
 def test_lengths_that_follow_the_class_are_told_from_lengths_that_do_not():

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attacks.priors.prior import Prior
+from attacks.search_diagnostics import search_diagnostics
 from splitbench.attack import Attack
 from splitbench.progress import Progress
 from splitbench.release import Release
@@ -159,6 +160,15 @@ class LikelihoodMaximization(Attack):
             return self._start(release, surface, generator)
         weights = self._weight.repeat(len(release))
         return self._search(release, weights, surface, generator)
+
+    def diagnostics(
+        self, guess: Float[Tensor, "b c h w"], release: Release, surface: Surface
+    ) -> Mapping[str, float]:
+        """Whether the guesses explain the release; see `search_diagnostics`."""
+        grey = torch.full((len(release), *surface.image_shape), GREY)
+        wrong = surface.mismatch(release, tuple(surface.client(grey.to(guess.device))))
+        noisy = bool(self._noise > EXACT * wrong.mean())
+        return search_diagnostics(guess, release, surface, self._noise if noisy else None)
 
     def _try_weights(self, surface: Surface, generator: torch.Generator) -> Tensor:
         """Squared error of each weight (and of the warm start alone) on the same releases."""

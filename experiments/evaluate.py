@@ -176,10 +176,12 @@ class _Evaluation:
         attack, cut = fitted.attack, target.deployment.split.cut.name
         try:
             guess, seconds, queries = self._recover(fitted, target)
+            surface = self.job.surface(target, attack, "diagnose")
+            diagnostics = attack.diagnostics(guess, target.release[slice(len(guess))], surface)
         except Exception as error:  # noqa: BLE001  # becomes the record of a failed cell
             return error
         cost = {"attack_seconds": fitted.seconds + seconds, "queries": fitted.queries + queries}
-        return judge.verdict(guess, cut, attack, cost)
+        return judge.verdict(guess, cut, attack, cost, diagnostics)
 
     def _recover(self, fitted: Fitted, target: Target) -> tuple[Tensor, float, int]:
         attack = fitted.attack
@@ -225,11 +227,13 @@ class _Evaluation:
         }
         if isinstance(verdict, Verdict):
             cost = {**common.pop("cost"), **verdict.cost}
+            diagnostics = {**common.pop("diagnostics"), **verdict.diagnostics}
             return Record(
                 status="ok",
                 targets=verdict.targets,
                 leakage=verdict.leakage,
                 normalised=verdict.normalised,
+                diagnostics=diagnostics,
                 flags=verdict.flags,
                 cost=cost,
                 **common,

@@ -15,16 +15,20 @@ from attacks.class_mean import ClassMean
 from attacks.constant_color import ConstantColor
 from attacks.mean_image import MeanImage
 from experiments.compose import build
+from experiments.doubts import Findings, depends_on_batch, flags_of, payload_class_p
 from experiments.job import Job, Target
 from experiments.store import Product, digest
 from splitbench.attack import Attack
 from splitbench.codec import Codec
+from splitbench.data.images import ROLES
 from splitbench.defense import Defense
 from splitbench.deployment import Deployment
 from splitbench.latency import measure_latency
 from splitbench.leakage import excess_leakage, leakage, normalised
 from splitbench.metric import Metric, MetricUnavailableError
 from splitbench.metrics.evaluator import EvaluatorNet
+from splitbench.metrics.mean_squared_error import MeanSquaredError
+from splitbench.null_channel import other_targets
 from splitbench.record import Interval, Scores
 from splitbench.rng import isolated, stream
 from splitbench.statistics import Summary, hierarchical_bootstrap, wilson
@@ -39,12 +43,9 @@ FLOORS: Mapping[str, type[Attack]] = {
     "class_mean": ClassMean,
 }
 BLIND = ("constant_color", "mean_image")
-FEW_TARGETS = 100
 # Standard errors between floor and ceiling below which a ratio to their distance means nothing.
 CLEARLY = 5.0
 RESAMPLES = 500  # for the metrics beside the headline, which takes twice as many
-# A blind guess learnt from the auxiliary data may be a hair better than the judge's own.
-BLIND_MARGIN = 0.01
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Verdict:
     scores: Scores
     leakage: Mapping[str, Interval]
     normalised: Mapping[str, Interval]
+    diagnostics: Mapping[str, float]
     flags: tuple[str, ...]
     cost: Mapping[str, float]
     targets: int
@@ -79,6 +81,7 @@ class Judge:
         self._ceiling = self.score(self.truth)
         self._floors: dict[str, Arrays] = {}
         self._facts: dict[str, dict[str, Any]] = {}
+        self._mixing: dict[str, bool] = {}
 
     @cached_property
     def evaluator(self) -> nn.Module:
@@ -148,6 +151,7 @@ class Judge:
         deployment = target.deployment
         cut = deployment.split.cut.name
         self._floors[cut] = self._floor_scores(target)
+        self._mixing[cut] = depends_on_batch(deployment, self.truth)
         flops = deployment.split.cut
         payload = target.accuracy_release.payload_bytes
         if payload is None:
@@ -165,8 +169,12 @@ class Judge:
             "ceilings": {k: float(v.mean()) for k, v in self._ceiling.items()},
             "unavailable": dict(self.unavailable),
             "guarantee": {"kind": promise.kind, "statement": promise.statement},
+            "diagnostics": {
+                "payload_class_p": payload_class_p(payload.numpy(), self.labels.numpy())
+            },
             "traits": traits(deployment.defense, deployment.codec),
             "data_fingerprints": self.job.roles.fingerprints(),
+            "images": {role: len(getattr(self.job.roles, role)) for role in ROLES},
             "cost": {
                 "payload_bytes_mean": float(payload.double().mean()),
                 "payload_bytes_max": float(payload.max()),
@@ -184,7 +192,12 @@ class Judge:
         return dict(self._facts[cut])
 
     def verdict(
-        self, guess: Tensor, cut: str, attack: Attack, cost: Mapping[str, float]
+        self,
+        guess: Tensor,
+        cut: str,
+        attack: Attack,
+        cost: Mapping[str, float],
+        diagnostics: Mapping[str, float],
     ) -> Verdict:
         """Judge one attack's guesses at one cut."""
         scores = self.score(guess)
@@ -192,13 +205,31 @@ class Judge:
         leaks = self._leaks(scores, floors)
         kept = slice(0, min(int(self.job.config["gallery"]), len(guess)))
         return Verdict(
-            scores=Scores(scores, floors, _bytes(guess[kept]), _bytes(self.truth[kept])),
+            scores=Scores(
+                scores,
+                floors,
+                _bytes(guess[kept]),
+                _bytes(self.truth[kept]),
+                self._null_scores(guess, cut),
+            ),
             leakage=leaks,
             normalised=self._normalised(scores, floors),
-            flags=self._flags(cut, attack, leaks, len(guess)),
+            diagnostics=diagnostics,
+            flags=self._flags(cut, attack, leaks["L"], len(guess), diagnostics),
             cost=cost,
             targets=len(guess),
         )
+
+    def _null_scores(self, guess: Tensor, cut: str) -> Arrays:
+        """The same guesses, and the blind ones, where they can know nothing."""
+        if len(self.truth) < 2:
+            return {}
+        other = other_targets(len(self.truth))[: len(guess)]
+        floors = self._floors[cut]
+        return {
+            "mse": MeanSquaredError()(guess, self.truth[other]).numpy(),
+            **{f"{name}/mse": floors[f"{name}/mse"][other.numpy()] for name in BLIND},
+        }
 
     def _floor_scores(self, target: Target) -> Arrays:
         scores: Arrays = {}
@@ -249,23 +280,26 @@ class Judge:
         return scaled
 
     def _flags(
-        self, cut: str, attack: Attack, leaks: Mapping[str, Interval], targets: int
+        self,
+        cut: str,
+        attack: Attack,
+        leak: Interval,
+        targets: int,
+        diagnostics: Mapping[str, float],
     ) -> tuple[str, ...]:
-        accuracy: Interval = self._facts[cut]["utility"]["accuracy"]
-        cost = self._facts[cut]["cost"]
-        counts = torch.bincount(self.labels)
-        majority = float(counts.max()) / len(self.labels)
-        raised = {
-            "few_targets": targets < FEW_TARGETS,
-            "at_floor": not attack.floor and leaks["L"].high <= 0,
-            "above_one": leaks["L"].mean > 1,
-            "blind_leaks": attack.floor
-            and not isinstance(attack, ClassMean)
-            and leaks["L"].low > BLIND_MARGIN,
-            "utility_collapsed": accuracy.low <= majority,
-            "payload_varies": cost["payload_bytes_min"] != cost["payload_bytes_max"],
-        }
-        return tuple(name for name, value in raised.items() if value)
+        facts = self._facts[cut]
+        findings = Findings(
+            floor=attack.floor,
+            knows_class=isinstance(attack, ClassMean),
+            targets=targets,
+            leak=leak,
+            accuracy=facts["utility"]["accuracy"],
+            majority=float(torch.bincount(self.labels).max()) / len(self.labels),
+            lengths=(facts["cost"]["payload_bytes_min"], facts["cost"]["payload_bytes_max"]),
+            batch_dependent=self._mixing[cut],
+            diagnostics={**facts["diagnostics"], **diagnostics},
+        )
+        return flags_of(findings)
 
     def _latency(self, deployment: Deployment) -> dict[str, float]:
         setting = self.job.config["latency"]
@@ -293,6 +327,7 @@ def traits(defense: Defense, codec: Codec) -> dict[str, Any]:
         "exact": off and codec.lossless and not defense.changes_client,
         "lossless": codec.lossless,
         "changes_client": defense.changes_client,
+        "stochastic": defense.stochastic and not off,
         "knob": knob,
         "protects": protects,
         "nested": "no" if defense.changes_client else defense.nested,

@@ -134,7 +134,10 @@ def _check(scores: Scores) -> None:
     for name, values in scores.floors.items():
         if name.endswith("/mse") and values.shape != (count,):
             raise ValueError(f"{name} has shape {values.shape}, mse has {count} values")
-    for name, values in (*scores.metrics.items(), *scores.floors.items()):
+    for name, values in scores.null.items():
+        if values.shape != (count,):
+            raise ValueError(f"null {name} has shape {values.shape}, mse has {count} values")
+    for name, values in (*scores.metrics.items(), *scores.floors.items(), *scores.null.items()):
         if values.ndim != 1 or not np.isfinite(values).all():
             raise ValueError(f"{name} is not a finite number per image")
     shapes = scores.guesses.shape, scores.truths.shape

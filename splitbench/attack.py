@@ -73,6 +73,22 @@ class Attack(Described, ABC):
         del state, surface
         self.fitted = True
 
+    def diagnostics(
+        self, guess: Float[Tensor, "b c h w"], release: Release, surface: Surface
+    ) -> Mapping[str, float]:
+        """What this attack can say about its own guesses without the truth; finite numbers.
+
+        They go into the record and may raise flags there; they never change a guess. The default
+        says nothing.
+
+        Args:
+            guess: What the attack returned.
+            release: What it was asked about.
+            surface: As in `recover`.
+        """
+        del guess, release, surface
+        return {}
+
     @abstractmethod
     def recover(
         self, release: Release, surface: Surface, *, generator: torch.Generator

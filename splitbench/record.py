@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-SCHEMA = 1
+SCHEMA = 2
 Status = Literal["ok", "failed", "not_applicable"]
 
 
@@ -81,8 +81,13 @@ class Record:
             ``client_params``, ``attack_seconds``, ``queries``.
         traits: What says which releases can be computed from which others: ``exact`` (the
             undefended features, and a lossless codec), ``lossless`` (the codec),
-            ``changes_client``, and the defense's ``knob``, the direction in which it ``protects``
-            and whether its settings are ``nested`` (``no``, ``all``, ``multiples``).
+            ``changes_client``, ``stochastic`` (fresh randomness in every message), and the
+            defense's ``knob``, the direction in which it ``protects`` and whether its settings
+            are ``nested`` (``no``, ``all``, ``multiples``).
+        diagnostics: What the attack says about its own guesses without the truth
+            (`Attack.diagnostics`), and ``payload_class_p``, the probability that lengths of
+            messages differ so much between classes by chance.
+        images: How many each data role holds.
         flags: Warnings, explained on the leaderboard.
         claimed: Numbers of a paper that this cell reproduces.
         data_fingerprints: SHA-256 of the four roles.
@@ -108,6 +113,8 @@ class Record:
     cost: Mapping[str, float] = field(default_factory=dict)
     guarantee: Mapping[str, str] = field(default_factory=dict)
     traits: Mapping[str, Any] = field(default_factory=dict)
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
+    images: Mapping[str, int] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     claimed: Mapping[str, float] = field(default_factory=dict)
     data_fingerprints: Mapping[str, str] = field(default_factory=dict)
@@ -171,18 +178,22 @@ class Scores:
         floors: ``floor/metric`` to ``(n,)`` scores of the blind guesses on the same targets.
         guesses: First few guesses, uint8 ``(g, c, h, w)``, for the gallery.
         truths: The images behind them.
+        null: Squared errors ``(n,)`` of the same guesses against the image of another target, as
+            ``mse``, and those of the blind guesses there (`splitbench.null_channel`).
     """
 
     metrics: Mapping[str, NDArray[np.float64]]
     floors: Mapping[str, NDArray[np.float64]]
     guesses: NDArray[np.uint8]
     truths: NDArray[np.uint8]
+    null: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Flat names for a safetensors file."""
         named: dict[str, NDArray[Any]] = {"guesses": self.guesses, "truths": self.truths}
         named |= {f"metric:{key}": np.asarray(v) for key, v in self.metrics.items()}
         named |= {f"floor:{key}": np.asarray(v) for key, v in self.floors.items()}
+        named |= {f"null:{key}": np.asarray(v) for key, v in self.null.items()}
         return named
 
     @classmethod
@@ -207,4 +218,4 @@ class Scores:
         def part(prefix: str) -> dict[str, NDArray[np.float64]]:
             return {k.removeprefix(prefix): v for k, v in named.items() if k.startswith(prefix)}
 
-        return cls(part("metric:"), part("floor:"), guesses, truths)
+        return cls(part("metric:"), part("floor:"), guesses, truths, part("null:"))

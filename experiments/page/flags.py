@@ -121,6 +121,66 @@ FLAGS = (
         "Pad messages to a fixed length, or turn entropy coding off.",
     ),
     Flag(
+        "payload_tells_class",
+        "payload tells the class",
+        "the lengths of messages differ between classes by more than chance allows (Kruskal-Wallis "
+        "test, p below 0.001)",
+        "Whoever sees encrypted traffic learns something about the class from the length alone.",
+        "Pad messages to a fixed length, or turn entropy coding off.",
+    ),
+    Flag(
+        "batch_dependent",
+        "depends on the batch",
+        "the release of an image changes with the images that are released beside it",
+        "A device sends one image. What was attacked here is not what it would send, and mixing "
+        "images may hide them from the attacks.",
+        "Use no statistics of the batch in the defense, and batch normalisation in eval mode only.",
+    ),
+    Flag(
+        "search_failed",
+        "search failed",
+        "the images that a search found leave more of the release unexplained than a tenth of what "
+        "a grey image leaves and, in a noisy channel, than twice what the truth leaves; or the "
+        "gradient vanishes at the grey image for more than one target in a hundred",
+        "The search did not find what the release allows. The row rests on the other attacks, and "
+        "may understate what leaks. A prior that held-out images made strong looks the same.",
+        "Give the search more steps or another start; where gradients vanish, attack without them.",
+    ),
+    Flag(
+        "capacity_not_saturated",
+        "capacity not saturated",
+        "a larger or longer trained attack of the same kind leaks more by over 0.02 and by more "
+        "than the interval of the paired difference",
+        "The smaller one was too small, and a still larger one may find more.",
+        "Train a still larger attack, until it gains nothing.",
+    ),
+    Flag(
+        "data_not_saturated",
+        "data not saturated",
+        "more auxiliary images, all else being equal, raise the leakage by over 0.02 per doubling "
+        "and by more than the interval of the paired difference",
+        "An adversary with more data would recover more.",
+        "Enlarge the auxiliary role, or name its size beside the number.",
+    ),
+    Flag(
+        "repetition_leaks",
+        "repetition leaks",
+        "an adversary that sees more releases of each target, all else being equal, reaches a "
+        "leakage that is higher by over 0.1 and by more than the interval of the paired difference",
+        "The defense protects one message; who sends the same image again gives more away.",
+        "Let the device answer a repeated image with the same randomness, or report the row for "
+        "as many messages as it will send.",
+    ),
+    Flag(
+        "randomness_ignored",
+        "randomness ignored",
+        "the defense is random, and the adversary neither expects it nor sees more than one "
+        "release of a target",
+        "The row shows what a single draw does to somebody who is not prepared for it, not what "
+        "the defense hides.",
+        "Compare with the adversary that knows the defense and draws its randomness in training.",
+    ),
+    Flag(
         "seeds_spread",
         "seeds disagree",
         "the best attack's leakage differs by more than 0.05 between seeds",

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from experiments.page import words
+from experiments.page.details import DETAILS
 from experiments.page.flags import FLAGS, Flag, explain
 from experiments.page.gallery import Panel, Picture, data_uri, panels
 from experiments.page.plots import Series, figures, lines_of
@@ -245,6 +246,7 @@ def render(
     return _template().render(
         views=views,
         columns=COLUMNS,
+        details=DETAILS,
         quality=QUALITY_DIGITS,
         threats=_threats(boards),
         flag_counts=_flag_counts(boards),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from experiments.page.flags import explain
 from experiments.page.words import (
     adversary,
+    attacker_selected,
     between,
     lead,
     milliseconds,
@@ -66,7 +67,14 @@ def _line(board: Board, row: Row, link: str, attacks: Sequence[str]) -> dict[str
         **_interval("leakage_raw", row.raw),
         "leakage_raised_by": row.closed_by,
         "best_attack": row.best,
+        **_interval("best_single", row.best_single),
+        **_interval("attacker_selected", attacker_selected(row)),
+        **_interval("oracle_max", row.oracle_max),
+        **_interval("oracle_null", row.oracle_null),
+        **_interval("oracle_corrected", row.oracle_corrected),
         "leakage_p95": row.p95,
+        "leakage_p99": row.p99,
+        "leakage_cvar5": row.cvar5,
         "share_above_half": row.share_above_half,
         **_interval("leakage_excess", row.excess),
         **_interval("adaptive_gain", row.adaptive_gain),

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from attacks.likelihood_selection import LikelihoodSelection
 from splitbench.leaderboard import Board, Row
+from splitbench.leaderboard.simulable import parse
 from splitbench.record import Interval
 
 DASH = "—"
@@ -15,6 +17,7 @@ HEADLINE = {
     "query_budget": None,
     "observations": 1,
 }
+SELECTION = LikelihoodSelection.__name__
 FREE_POINTS = 0.02  # loss of accuracy that the lead text calls cheap
 
 
@@ -122,6 +125,12 @@ def means(threat: Mapping[str, Any]) -> str:
     count = threat.get("observations", 1)
     seen = "sees one release of each target" if count == 1 else f"sees {count} of each target"
     return f"The adversary {client}{limit}, {defense}, {data}, and {seen}."
+
+
+def attacker_selected(row: Row) -> Interval | None:
+    """Leakage of the attack that chooses per image among others' guesses; None without one."""
+    found = [e.leakage for e in row.attacks if parse(e.expression)[0] == SELECTION and e.leakage]
+    return max(found, key=lambda leak: leak.mean, default=None)
 
 
 def named(row: Row) -> str:

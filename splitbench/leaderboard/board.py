@@ -10,6 +10,7 @@ import numpy as np
 
 from splitbench.latency import Link
 from splitbench.leaderboard.build import build_row
+from splitbench.leaderboard.effort import data_gain
 from splitbench.leaderboard.evidence import RESAMPLES, Evidence, LeaderboardError, System
 from splitbench.leaderboard.relations import BROKEN, closed, compared
 from splitbench.leaderboard.rows import Row
@@ -17,7 +18,12 @@ from splitbench.leaderboard.simulable import parse
 from splitbench.record import Record
 
 # Flags that say the number is wrong, or not yet what it should be: shown, but not ranked.
-UNRANKED = BROKEN | {"incomplete", "utility_collapsed", "weaker_access_wins"}
+UNRANKED = BROKEN | {
+    "batch_dependent",
+    "incomplete",
+    "utility_collapsed",
+    "weaker_access_wins",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +79,22 @@ def boards(
         roles = json.dumps(dict(record.data_fingerprints), sort_keys=True)
         key = (record.protocol, record.cell.data, record.cell.model, roles)
         groups.setdefault(key, []).append(item)
-    return tuple(_board(groups[key], link, resamples) for key in sorted(groups))
+    drafts = {key: _draft(groups[key], link, resamples) for key in sorted(groups)}
+    _compare_auxiliary(drafts, resamples)
+    return tuple(_board(draft) for draft in drafts.values())
 
 
-def _board(found: list[Evidence], link: Link | None, resamples: int) -> Board:
+@dataclass
+class _Draft:
+    """A board to be: rows and the evidence behind them, by system."""
+
+    kept: list[Evidence]
+    notes: tuple[str, ...]
+    systems: Mapping[str, System]
+    rows: Mapping[str, Row]
+
+
+def _draft(found: list[Evidence], link: Link | None, resamples: int) -> _Draft:
     kept, notes = _without_duplicates(found)
     parts: dict[str, list[Evidence]] = {}
     for item in kept:
@@ -85,7 +103,26 @@ def _board(found: list[Evidence], link: Link | None, resamples: int) -> Board:
     labels = _labels(systems)
     rows = {key: build_row(system, labels[key], link, resamples) for key, system in systems.items()}
     rows = closed(rows, systems, resamples)
-    rows = compared(rows, systems, resamples)
+    return _Draft(kept, notes, systems, compared(rows, systems, resamples))
+
+
+def _compare_auxiliary(drafts: Mapping[tuple[str, ...], _Draft], resamples: int) -> None:
+    """Compare boards that differ in nothing but the number of auxiliary images."""
+    groups: dict[str, dict[int, _Draft]] = {}
+    for key, draft in drafts.items():
+        record = draft.kept[0].record
+        rest = {k: v for k, v in record.data_fingerprints.items() if k != "auxiliary"}
+        if "auxiliary" in record.images:
+            name = repr((key[:-1], sorted(rest.items())))
+            groups.setdefault(name, {})[record.images["auxiliary"]] = draft
+    for group in groups.values():
+        sides = {size: (draft.rows, draft.systems) for size, draft in group.items()}
+        for size, rows in data_gain(sides, resamples).items():
+            group[size].rows = rows
+
+
+def _board(draft: _Draft) -> Board:
+    kept = draft.kept
     first = kept[0].record
     environments = {json.dumps(dict(e.record.environment), sort_keys=True) for e in kept}
     return Board(
@@ -93,11 +130,11 @@ def _board(found: list[Evidence], link: Link | None, resamples: int) -> Board:
         data=first.cell.data,
         model=first.cell.model,
         fingerprints=dict(first.data_fingerprints),
-        rows=_ranked(rows.values()),
+        rows=_ranked(draft.rows.values()),
         environments=tuple(json.loads(text) for text in sorted(environments)),
         jobs=tuple(sorted({e.record.job_id for e in kept})),
         claimed={k: v for e in kept for k, v in sorted(e.record.claimed.items())},
-        notes=notes,
+        notes=draft.notes,
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from scipy import stats
 
 from splitbench.latency import Link
+from splitbench.leaderboard.effort import capacity_gain, ignores_randomness
 from splitbench.leaderboard.evidence import (
     BLIND,
     WIDTH,
@@ -15,10 +16,15 @@ from splitbench.leaderboard.evidence import (
     best_leakage,
     bootstrap,
 )
+from splitbench.leaderboard.oracle import envelope
 from splitbench.leaderboard.rows import QUALITY, Entry, Row
 from splitbench.leakage import per_image_leakage, tails
 from splitbench.record import Interval
 
+ENVELOPE = ("oracle_max", "oracle_null", "oracle_corrected")
+TAILS = ("p95", "p99", "cvar5", "share_above_half")
+# Flags of any attack that concern its row, whether or not it is the best.
+WHOLE_ROW = frozenset({"above_one", "batch_dependent", "payload_tells_class", "search_failed"})
 SPREAD = 0.05  # of L between seeds, above which a single seed says little
 
 
@@ -40,12 +46,14 @@ def build_row(system: System, label: tuple[str, str], link: Link | None, resampl
         seeds=len(system.seeds),
         targets=system.targets,
         attacks=entries,
-        flags=_flags_of(system, entries),
+        flags=_flags_of(system, entries, resamples),
         missing=_reasons(system),
     )
     row = _with_costs(row, system, link)
     row = _with_accuracy(row, system)
-    return _with_leakage(row, system, resamples) if system.real else _without_leakage(row)
+    if not system.real:
+        return _without_leakage(row)
+    return _with_envelope(_with_leakage(row, system, resamples), system, resamples)
 
 
 def _entry(system: System, key: AttackKey, resamples: int) -> Entry:
@@ -98,6 +106,8 @@ def _with_leakage(row: Row, system: System, resamples: int) -> Row:
         best=best[1],
         excess=entry.excess,
         p95=worst.p95,
+        p99=worst.p99,
+        cvar5=worst.cvar5,
         share_above_half=worst.share_above_half,
         quality={k: v for k, v in quality.items() if v is not None},
         guesses=scores[0].guesses,
@@ -108,11 +118,24 @@ def _with_leakage(row: Row, system: System, resamples: int) -> Row:
     )
 
 
+def _with_envelope(row: Row, system: System, resamples: int) -> Row:
+    found = envelope(system, resamples)
+    if found is None:
+        reason = "the records hold no errors on the null channel"
+        return replace(row, missing={**row.missing, **dict.fromkeys(ENVELOPE, reason)})
+    return replace(
+        row,
+        oracle_max=found.raw,
+        oracle_null=found.null,
+        oracle_corrected=found.corrected,
+    )
+
+
 def _without_leakage(row: Row) -> Row:
     notes = dict.fromkeys(e.note for e in row.attacks if e.note and not e.floor)
     reason = "; ".join(notes) or "only floors were run"
-    names = ("raw", "closed", "best", "excess", "p95", "share_above_half", "payload_ratio")
-    return replace(row, missing={**row.missing, **dict.fromkeys((*names, *QUALITY), reason)})
+    names = ("raw", "closed", "best", "excess", *TAILS, *ENVELOPE, "payload_ratio", *QUALITY)
+    return replace(row, missing={**row.missing, **dict.fromkeys(names, reason)})
 
 
 def _with_costs(row: Row, system: System, link: Link | None) -> Row:
@@ -210,12 +233,16 @@ def _reasons(system: System) -> dict[str, str]:
     return {k: v for r in system.records for k, v in sorted(r.unavailable.items())}
 
 
-def _flags_of(system: System, entries: Sequence[Entry]) -> tuple[str, ...]:
+def _flags_of(system: System, entries: Sequence[Entry], resamples: int) -> tuple[str, ...]:
     """Flags that concern the whole row, whichever attack is best."""
     flags = {flag for e in entries if e.floor for flag in e.flags if flag == "blind_leaks"}
-    flags |= {flag for e in entries for flag in e.flags if flag == "above_one"}
+    flags |= {flag for e in entries for flag in e.flags if flag in WHOLE_ROW}
     if any(e.failed for e in entries):
         flags.add("incomplete")
+    if capacity_gain(system, resamples):
+        flags.add("capacity_not_saturated")
+    if ignores_randomness(system.message):
+        flags.add("randomness_ignored")
     costs = [r.cost for r in system.records if "payload_bytes_max" in r.cost]
     if any(c["payload_bytes_max"] - c["payload_bytes_mean"] > 1e-6 for c in costs):
         flags.add("payload_varies")

@@ -6,9 +6,11 @@ from dataclasses import replace
 import numpy as np
 
 from splitbench.closure import reachable
+from splitbench.leaderboard.effort import OBSERVATIONS_GAIN, only_observations_differ
 from splitbench.leaderboard.evidence import System, best_leakage, bootstrap, gain, joined
 from splitbench.leaderboard.rows import Row
 from splitbench.leaderboard.simulable import Message, follows, knows_more
+from splitbench.record import Interval
 
 # Flags that say the number is wrong: such a row raises no other.
 BROKEN = frozenset({"above_one", "blind_leaks", "inconsistent"})
@@ -81,11 +83,20 @@ def compared(
             flags = set(found[key].flags)
             if lead.high < 0:
                 flags.add("weaker_access_wins")
+            if only_observations_differ(mine, theirs):
+                found[other] = _with_repetition(found[other], lead)
             if found[other].naive and _only_defense_differs(mine, theirs):
                 found[other] = replace(found[other], adaptive_gain=lead)
                 flags |= {"adaptive_not_better"} if lead.mean <= 0 else set()
             found[key] = replace(found[key], flags=tuple(sorted(flags)))
     return found
+
+
+def _with_repetition(row: Row, lead: Interval) -> Row:
+    """The row of whoever sees fewer releases, flagged where more of them say clearly more."""
+    much = lead.mean > OBSERVATIONS_GAIN and lead.low > 0
+    flags = {*row.flags, *(["repetition_leaks"] if much else [])}
+    return replace(row, flags=tuple(sorted(flags)))
 
 
 def _only_defense_differs(first: Message, second: Message) -> bool:

@@ -59,7 +59,12 @@ class Row:
         closed_by: The row that raised it, in words; None where nothing did.
         excess: L of the best attack above the class-conditional floor.
         quality: Other metrics of the best attack's guesses, by key.
+        oracle_max: Leakage if the truth chose the best guess per image: no adversary can.
+        oracle_null: The same choice among guesses that were made for other images.
+        oracle_corrected: What is left of `oracle_max` beyond `oracle_null`.
         p95: Leakage that one image in twenty exceeds, under the best attack.
+        p99: Leakage that one image in a hundred exceeds.
+        cvar5: Mean leakage of the worst twentieth of the images.
         share_above_half: Fraction of images with a leakage above 0.5.
         payload_bytes_mean: Bytes of one message.
         payload_bytes_max: Of the longest.
@@ -91,7 +96,12 @@ class Row:
     closed_by: str | None = None
     excess: Interval | None = None
     quality: Mapping[str, Interval] = field(default_factory=dict)
+    oracle_max: Interval | None = None
+    oracle_null: Interval | None = None
+    oracle_corrected: Interval | None = None
     p95: float | None = None
+    p99: float | None = None
+    cvar5: float | None = None
     share_above_half: float | None = None
     payload_bytes_mean: float | None = None
     payload_bytes_max: float | None = None
@@ -121,6 +131,11 @@ class Row:
     def naive(self) -> bool:
         """Attacked by an adversary that does not expect the defense: never ranked."""
         return self.message.threat.get("defense") == "hidden"
+
+    @property
+    def best_single(self) -> Interval | None:
+        """The largest mean leakage of any one attack; the same as `raw`."""
+        return self.raw
 
     @property
     def undefended(self) -> bool:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from commands import QUICK, command, environment, records
 
+from splitbench.record import Scores
+
 ATTACKS = 8
 CUTS = 2
 
@@ -30,6 +32,19 @@ def test_records_carry_floors_intervals_bytes_and_times(finished):
         assert record["cost"]["payload_bytes_mean"] > 0
         assert 0 < record["utility"]["accuracy"]["mean"] <= 1
         assert set(record["data_fingerprints"]) == {"train", "auxiliary", "calibration", "target"}
+
+
+def test_scores_hold_the_same_guesses_against_other_images(finished):
+    runs, _ = finished
+    for cell, record in records(runs).items():
+        scores = Scores.load(runs / "cells" / f"{cell}.safetensors")
+        blind, there = (part["mean_image/mse"] for part in (scores.floors, scores.null))
+        assert (blind != there).all()
+        if record["targets"] == 24:
+            assert sorted(blind) == sorted(there)
+        if record["cell"]["attack_name"] == "ridge":
+            assert scores.null["mse"].mean() > 2 * scores.metrics["mse"].mean()
+        assert set(record["images"]) == set(record["data_fingerprints"])
 
 
 def test_the_mean_image_leaks_nothing_and_the_decoder_something(finished):

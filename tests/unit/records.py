@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from splitbench.null_channel import other_targets
 from splitbench.record import Cell, Interval, Record, Scores
 
 CUTS = ("relu1", "pool1", "relu2", "pool2", "relu3", "relu4")
@@ -188,7 +189,11 @@ class World:
         kept_floors = {name: values[:n] for name, values in self.floors.items()}
         as_bytes = [np.round(np.clip(v, 0, 1) * 255).astype(np.uint8) for v in
                     (guess, self.truth[:GALLERY])]  # fmt: skip
-        return Scores(metrics, kept_floors, *as_bytes)
+        # Held against another image, a guess errs by what both of them depart from the mean.
+        other = other_targets(self.targets).numpy()[:n]
+        null = {name: values[other] for name, values in self.floors.items() if "class" not in name}
+        null["mse"] = null["mean_image/mse"] + floor * max(leak, 0)
+        return Scores(metrics, kept_floors, *as_bytes, null)
 
 
 def interval(mean: float, half: float, n: int) -> Interval:

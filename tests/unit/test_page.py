@@ -109,6 +109,45 @@ def test_every_row_value_on_the_page_is_that_of_the_board(found, page):
         assert words.rate(row.raw.mean) in text
 
 
+def test_the_table_of_details_shows_tails_and_envelopes(found, page):
+    details = page[page.index('class="matrix details"') :]
+    text = visible(details[: details.index("</table>")])
+    for row in found[0].rows:
+        if row.raw is None:
+            continue
+        shown = (row.oracle_max.mean, row.oracle_null.mean, row.oracle_corrected.mean)
+        for value in (row.raw.mean, *shown, row.p95, row.p99, row.cvar5):
+            assert words.rate(value) in text
+    assert "no attack of this row chooses among others" in details
+
+
+def test_what_the_attacker_selects_is_shown_where_an_attack_does(found):
+    assert words.attacker_selected(found[0].rows[0]) is None
+    evidence = [
+        Evidence(
+            dataclasses.replace(
+                record,
+                cell=dataclasses.replace(
+                    record.cell,
+                    attack_name="likelihood_selection",
+                    attack="LikelihoodSelection(members={'a': Ridge(), 'b': MeanImage()})",
+                ),
+            ),
+            scores,
+        )
+        if record.cell.attack_name == "nearest_neighbor"
+        else Evidence(record, scores)
+        for record, scores in cells(settings=SETTINGS[1:2], cuts=CUTS[:1], targets=40)
+    ]
+    boards_found = boards(evidence, resamples=100)
+    row = boards_found[0].rows[0]
+    chosen = next(e.leakage for e in row.attacks if e.name == "likelihood_selection")
+    assert words.attacker_selected(row) == chosen
+    (line,) = csv.DictReader(io.StringIO(to_csv(boards_found)))
+    assert float(line["attacker_selected"]) == pytest.approx(chosen.mean, rel=1e-5)
+    assert float(line["best_single"]) == pytest.approx(row.raw.mean, rel=1e-5)
+
+
 def test_links_inside_the_page_lead_somewhere_and_ids_are_unique(page):
     reader = read(page)
     assert len(reader.ids) == len(set(reader.ids))
@@ -299,6 +338,12 @@ def test_csv_has_one_line_per_row_and_plain_numbers(found):
         assert float(line["leakage_low"]) == pytest.approx(row.closed.low, rel=1e-5, abs=1e-9)
         assert float(line["payload_bytes_mean"]) == pytest.approx(row.payload_bytes_mean)
         assert line["lpips"] == ""
+        if row.raw is not None:
+            assert float(line["leakage_p99"]) == pytest.approx(row.p99, rel=1e-5)
+            assert float(line["leakage_cvar5"]) == pytest.approx(row.cvar5, rel=1e-5)
+            assert float(line["oracle_corrected"]) == pytest.approx(
+                row.oracle_corrected.mean, rel=1e-5
+            )
         assert line["link"] == "wifi"
         assert (line["place_first"] == "") == (row.rank is None)
 
@@ -389,14 +434,15 @@ def test_every_flag_is_explained_in_the_documentation_in_the_same_words():
 
 
 def test_every_flag_that_the_code_can_raise_is_explained():
-    sources = [*(ROOT / "splitbench/leaderboard").glob("*.py"), ROOT / "experiments/judge.py"]
+    sources = [*(ROOT / "splitbench/leaderboard").glob("*.py"), ROOT / "experiments/doubts.py"]
     code = "\n".join(path.read_text() for path in sources)
     assert {*UNRANKED} <= {*BY_NAME}
     for name in BY_NAME:
         assert f'"{name}"' in code, f"nothing raises {name}"
     raised = re.findall(r'flags\.add\("(\w+)"\)|\["(\w+)"\] if|\{"(\w+)"\} if', code)
-    judged = re.findall(r'^ {12}"(\w+)": (?!.*Interval)', code, re.M)
+    judged = re.findall(r'^ {8}"(\w+)": (?:not |blind |search|found)', code, re.M)
     assert {name for match in raised for name in match if name} <= {*BY_NAME}
+    assert {*judged} <= {*BY_NAME}
     assert {"few_targets", "at_floor"} <= {*judged}
 
 

@@ -1,0 +1,193 @@
+"""Choose among several guesses, image by image, by how well each explains the release."""
+
+import copy
+from collections.abc import Iterator, Mapping
+
+import torch
+from jaxtyping import Float, Int
+from scipy.optimize import isotonic_regression
+from torch import Tensor
+
+from splitbench.attack import Attack
+from splitbench.progress import Progress
+from splitbench.release import Release
+from splitbench.threat import Access, Surface
+
+BATCH = 256
+HELD_OUT = 512  # held-out images from which each member's error is learnt: a search is slow
+FOLDS = 5  # parts of the held-out images, each chosen for by what the others taught
+CLEARLY = 1.0  # standard errors by which the choice must beat the best member
+
+
+class LikelihoodSelection(Attack):
+    """Shows, for each image, the member's guess with the least squared error as *predicted*.
+
+    What an adversary can compute of a guess is how badly its features explain the release, the
+    mismatch: the negative log likelihood, or a squared distance. Small is not always good: of two
+    guesses the smooth one is often nearer to the image and the sharp one to the release. So the
+    mismatch is not compared between members. For each of them the squared error on held-out
+    auxiliary images is regressed on it, by a rising step function (isotonic regression), and the
+    errors that follow are compared.
+
+    The choice is used only where it clearly beats the best member, by one standard error, when it
+    is made for every fifth of the held-out images after the rest. Otherwise the member with the
+    least mean error is shown for all images.
+
+    Threat model:
+        The client's weights, auxiliary images and queries, and what the members need.
+
+    Cost: That of the members on some hundreds of held-out images and on the targets, and one pass
+    of the client for each guess.
+
+    Args:
+        members: Name to attack, at least one. The smallest `max_targets` among them is that of
+            the choice.
+
+    Deviations from the paper:
+        There is none to deviate from; that a learnt quality decides, and not the likelihood
+        itself, follows the selection problem of Rice.
+
+    References:
+        Rice. "The algorithm selection problem". Advances in Computers 1976.
+        doi:10.1016/S0065-2458(08)60520-3
+        Barlow, Brunk. "The isotonic regression problem and its dual". Journal of the American
+        Statistical Association 1972. doi:10.1080/01621459.1972.10481216
+    """
+
+    _mismatches: Tensor
+    _errors: Tensor
+    _favourite: Tensor
+
+    def __init__(self, *, members: Mapping[str, Attack]) -> None:
+        if not members:
+            raise ValueError("members={}: want at least one")
+        dotted = [name for name in members if not name or "." in name]
+        if dotted:
+            raise ValueError(f"members={dotted}: names must not be empty or contain a dot")
+        self.members = dict(members)
+
+    @property
+    def needs(self) -> frozenset[Access]:  # type: ignore[override]  # depends on the members
+        """What it asks of the surface."""
+        own = frozenset({Access.AUXILIARY, Access.QUERY, Access.CLIENT})
+        return own.union(*(member.needs for member in self.members.values()))
+
+    @property
+    def per_example(self) -> bool:  # type: ignore[override]  # depends on the members
+        """Whether every member guesses for each example alone."""
+        return all(member.per_example for member in self.members.values())
+
+    @property
+    def max_targets(self) -> int | None:  # type: ignore[override]  # depends on the members
+        """As many targets as every member attacks."""
+        limits = [m.max_targets for m in self.members.values() if m.max_targets is not None]
+        return min(limits, default=None)
+
+    def parts(self) -> tuple[Attack, ...]:
+        """The members."""
+        return tuple(self.members.values())
+
+    def with_parts(self, parts: tuple[Attack, ...]) -> "LikelihoodSelection":
+        """A copy that chooses among these (fitted) members."""
+        other = copy.copy(self)
+        other.members = dict(zip(self.members, parts, strict=True))
+        return other
+
+    def learn(self, surface: Surface, *, generator: torch.Generator) -> Iterator[Progress]:
+        """Guess held-out images, and learn what each member's mismatch says about its error."""
+        images = surface.validation.images(slice(HELD_OUT))
+        found: list[Tensor] = []
+        batches = images.split(BATCH) if len(images) else ()
+        for step, batch in enumerate(batches, 1):
+            release = surface.query(batch)
+            guesses = self._guesses(release, surface, generator)
+            squares = (guesses - batch).square().flatten(2).mean(2)
+            found.append(torch.stack([_mismatches(release, guesses, surface), squares]))
+            yield Progress(step, len(batches), float(squares.mean(1).min()))
+        # Without held-out images there is nothing to choose by: the first member is shown.
+        empty = torch.zeros(2, len(self.members), 0)
+        mismatches, errors = torch.cat([empty, *found], dim=2)
+        self._mismatches, order = mismatches.sort(dim=1)
+        self._errors = errors.gather(1, order)
+        self._favourite = _favourite(mismatches, errors)
+
+    def export_state(self) -> Mapping[str, Tensor]:
+        """What was seen of the members, the favourite, and each member's own state."""
+        state = {
+            "mismatches": self._mismatches,
+            "errors": self._errors,
+            "favourite": self._favourite,
+        }
+        for name, member in self.members.items():
+            state |= {f"{name}.{key}": value for key, value in member.export_state().items()}
+        return state
+
+    def import_state(self, state: Mapping[str, Tensor], surface: Surface) -> None:
+        """Take everything back; members that are fitted already are left as they are."""
+        super().import_state(state, surface)
+        self._mismatches, self._errors = state["mismatches"], state["errors"]
+        self._favourite = state["favourite"]
+        for name, member in self.members.items():
+            if not member.fitted:
+                start = f"{name}."
+                own = {k.removeprefix(start): v for k, v in state.items() if k.startswith(start)}
+                member.import_state(own, surface)
+
+    def recover(
+        self, release: Release, surface: Surface, *, generator: torch.Generator
+    ) -> Float[Tensor, "b c h w"]:
+        """The favourite's guesses, or of each image the one with the least predicted error."""
+        if self._favourite >= 0:
+            favourite = list(self.members.values())[int(self._favourite)]
+            return favourite(release, surface, generator=generator)
+        guesses = self._guesses(release, surface, generator)
+        seen = _mismatches(release, guesses, surface)
+        chosen = _predicted(self._mismatches, self._errors, seen).argmin(0)
+        return guesses[chosen, torch.arange(len(release))]
+
+    def _guesses(
+        self, release: Release, surface: Surface, generator: torch.Generator
+    ) -> Float[Tensor, "m b c h w"]:
+        members = self.members.values()
+        return torch.stack([m(release, surface, generator=generator) for m in members])
+
+
+@torch.no_grad()
+def _mismatches(
+    release: Release, guesses: Float[Tensor, "m b c h w"], surface: Surface
+) -> Float[Tensor, "m b"]:
+    """How badly each guess explains the release."""
+    return torch.stack([surface.mismatch(release, tuple(surface.client(g))) for g in guesses])
+
+
+def _favourite(mismatches: Float[Tensor, "m n"], errors: Float[Tensor, "m n"]) -> Int[Tensor, ""]:
+    """The member to show always, or -1 where choosing is clearly better."""
+    if errors.shape[1] <= FOLDS:
+        return torch.tensor(0)
+    fold = torch.arange(errors.shape[1]) % FOLDS
+    chosen = torch.empty_like(errors[0])
+    for k in range(FOLDS):
+        rest, part = fold != k, fold == k
+        order = mismatches[:, rest].argsort(dim=1)
+        seen, squares = (m[:, rest].gather(1, order) for m in (mismatches, errors))
+        choice = _predicted(seen, squares, mismatches[:, part]).argmin(0)
+        chosen[part] = errors[:, part].gather(0, choice[None])[0]
+    best = errors.mean(1).argmin()
+    saved = errors[best] - chosen
+    wanted = CLEARLY * saved.std() / len(saved) ** 0.5
+    return torch.tensor(-1) if saved.mean() > wanted else best
+
+
+def _predicted(
+    mismatches: Float[Tensor, "m n"], errors: Float[Tensor, "m n"], seen: Float[Tensor, "m b"]
+) -> Float[Tensor, "m b"]:
+    """Squared errors that go with the mismatches seen; those known are sorted for each member."""
+    rows = []
+    for known, error, new in zip(mismatches, errors, seen, strict=True):
+        values, weights = known.unique_consecutive(return_counts=True)
+        totals = torch.stack([part.mean() for part in error.split(weights.tolist())])
+        risen = isotonic_regression(totals.double().numpy(), weights=weights.double().numpy()).x
+        # Beyond what was seen, and between two that were: the nearer one below, or the least.
+        place = torch.searchsorted(values, new.contiguous(), right=True) - 1
+        rows.append(torch.from_numpy(risen)[place.clamp(min=0)])
+    return torch.stack(rows)

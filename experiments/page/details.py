@@ -1,0 +1,78 @@
+"""What the mean of the best attack hides: tails, choices among attacks, the envelope."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from experiments.page.words import attacker_selected, between, percent, rate
+from splitbench.leaderboard import Row
+from splitbench.record import Interval
+
+
+@dataclass(frozen=True)
+class Detail:
+    """One column of the table of details.
+
+    Attributes:
+        name: Heading.
+        help: What it is.
+        text: The value of a row; a dash where there is none.
+        hint: Its interval, or why there is none.
+    """
+
+    name: str
+    help: str
+    text: Callable[[Row], str]
+    hint: Callable[[Row], str]
+
+
+def _of(name: str, text: str, field: str) -> Detail:
+    def value(row: Row) -> Interval | None:
+        found: Interval | None = getattr(row, field)
+        return found
+
+    return Detail(
+        name,
+        text,
+        lambda row: _mean(value(row)),
+        lambda row: between(value(row)) if value(row) else row.missing.get(field, "not measured"),
+    )
+
+
+def _number(name: str, text: str, field: str, show: Callable[[float | None], str]) -> Detail:
+    return Detail(
+        name,
+        text,
+        lambda row: show(getattr(row, field)),
+        lambda row: row.missing.get(field, "") if getattr(row, field) is None else "",
+    )
+
+
+def _mean(leak: Interval | None) -> str:
+    return rate(None if leak is None else leak.mean)
+
+
+def _chosen(row: Row) -> str:
+    leak = attacker_selected(row)
+    return "no attack of this row chooses among others" if leak is None else between(leak)
+
+
+DETAILS = (
+    _of("Best single", "the largest mean leakage of any one attack", "best_single"),
+    Detail(
+        "Attacker selected",
+        "leakage where the attacker chooses a guess for each image by what it can compute itself",
+        lambda row: _mean(attacker_selected(row)),
+        _chosen,
+    ),
+    _of(
+        "Oracle max",
+        "if the truth chose the best guess for each image: an envelope that no attacker reaches",
+        "oracle_max",
+    ),
+    _of("Null", "the same choice among guesses that were made for other images", "oracle_null"),
+    _of("Corrected", "what is left of the envelope beyond chance", "oracle_corrected"),
+    _number("P95", "leakage that one image in twenty exceeds", "p95", rate),
+    _number("P99", "leakage that one image in a hundred exceeds", "p99", rate),
+    _number("CVaR5", "mean leakage of the worst twentieth of the images", "cvar5", rate),
+    _number("Over one half", "share of images that leak more", "share_above_half", percent),
+)

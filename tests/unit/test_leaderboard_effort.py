@@ -1,0 +1,137 @@
+"""Flags for numbers that more effort would raise: a larger attack, more data, more releases."""
+
+import dataclasses
+
+import pytest
+
+from splitbench.leaderboard import Evidence, boards
+from tests.unit.records import SETTINGS, cells
+
+UNDEFENDED, NOISE, NAIVE = SETTINGS[0], SETTINGS[1], SETTINGS[-1]
+
+
+def made(setting=NOISE, attacks=("inverse_network",), keeps=None, **options):
+    if keeps is not None:
+        setting = dataclasses.replace(setting, keeps=(keeps,) * 6)
+    found = cells(settings=(setting,), cuts=("relu3",), attacks=attacks, **options)
+    return [Evidence(*pair) for pair in found]
+
+
+def changed(evidence, **fields):
+    """The same records under another id, with fields of the cell or the record replaced."""
+    inside = {k: fields.pop(k) for k in ("attack", "attack_name", "threat") if k in fields}
+    return [
+        Evidence(
+            dataclasses.replace(
+                e.record,
+                cell_id=f"{e.record.cell_id}-{i}-{sorted(inside.items())}-{sorted(fields)}",
+                cell=dataclasses.replace(e.record.cell, **inside),
+                **fields,
+            ),
+            e.scores,
+        )
+        for i, e in enumerate(evidence)
+    ]
+
+
+def sized(keeps, expression):
+    return changed(made(keeps=keeps), attack=expression, attack_name=expression)
+
+
+def flags_of(evidence):
+    ((row,),) = [board.rows for board in boards(evidence, resamples=200)]
+    return row.flags
+
+
+SMALL = "InverseNetwork(width=48, blocks=2, steps=400, learning_rate=0.03, loss='mse')"
+LARGE = "InverseNetwork(width=96, blocks=4, steps=400, learning_rate=0.01, loss='mse')"
+LONGER = "InverseNetwork(width=48, blocks=2, steps=800, learning_rate=0.03, loss='mse')"
+OTHER = "InverseNetwork(width=96, blocks=2, steps=400, learning_rate=0.03, loss='l1')"
+SHORTER = "InverseNetwork(width=96, blocks=2, steps=200, learning_rate=0.03, loss='mse')"
+
+
+@pytest.mark.parametrize("larger", [LARGE, LONGER])
+def test_a_larger_or_longer_attack_that_finds_more_is_flagged(larger):
+    assert "capacity_not_saturated" in flags_of([*sized(0.4, SMALL), *sized(0.5, larger)])
+
+
+@pytest.mark.parametrize(
+    ("smaller", "larger", "keeps"),
+    [(SMALL, LARGE, 0.41), (LARGE, SMALL, 0.5), (SMALL, OTHER, 0.5), (SMALL, SHORTER, 0.5)],
+    ids=["by little", "the smaller one wins", "another loss", "larger but shorter"],
+)
+def test_nothing_else_says_that_capacity_is_short(smaller, larger, keeps):
+    evidence = [*sized(0.4, smaller), *sized(keeps, larger)]
+    assert "capacity_not_saturated" not in flags_of(evidence)
+
+
+def with_auxiliary(keeps, images, **fingerprints):
+    found = made(keeps=keeps)
+    roles = {**found[0].record.data_fingerprints, "auxiliary": f"sha{images}", **fingerprints}
+    return changed(found, images={"auxiliary": images}, data_fingerprints=roles)
+
+
+def flags_by_size(*evidence):
+    found = boards([e for part in evidence for e in part], resamples=200)
+    rows = {board.fingerprints["auxiliary"]: board.rows[0].flags for board in found}
+    return {size: "data_not_saturated" in flags for size, flags in rows.items()}
+
+
+def test_more_auxiliary_images_that_find_more_are_flagged_at_the_larger_size():
+    flagged = flags_by_size(with_auxiliary(0.4, 1000), with_auxiliary(0.5, 2000))
+    assert flagged == {"sha1000": False, "sha2000": True}
+
+
+def test_the_gain_from_data_counts_per_doubling():
+    flagged = flags_by_size(with_auxiliary(0.4, 100), with_auxiliary(0.5, 100 * 2**6))
+    assert not any(flagged.values())
+
+
+def test_boards_with_other_targets_say_nothing_about_the_auxiliary_data():
+    flagged = flags_by_size(with_auxiliary(0.4, 1000, target="x"), with_auxiliary(0.5, 2000))
+    assert not any(flagged.values())
+
+
+def repeated(evidence):
+    threat = {**evidence[0].record.cell.threat, "observations": 16}
+    return changed(evidence, threat=threat)
+
+
+@pytest.mark.parametrize(("keeps", "flagged"), [(0.6, True), (0.45, False)])
+def test_many_releases_that_say_much_more_are_flagged_on_the_row_that_sees_one(keeps, flagged):
+    (board,) = boards([*made(keeps=0.4), *repeated(made(keeps=keeps))], resamples=200)
+    raised = {
+        row.message.threat["observations"]: "repetition_leaks" in row.flags for row in board.rows
+    }
+    assert raised == {1: flagged, 16: False}
+
+
+def randomised(evidence, stochastic):
+    traits = {**evidence[0].record.traits, "stochastic": stochastic}
+    return changed(evidence, traits=traits)
+
+
+def test_a_random_defense_that_the_adversary_does_not_expect_is_flagged():
+    assert "randomness_ignored" in flags_of(randomised(made(NAIVE), True))
+
+
+def test_a_defense_that_is_not_random_or_is_expected_is_not():
+    assert "randomness_ignored" not in flags_of(randomised(made(NAIVE), False))
+    assert "randomness_ignored" not in flags_of(randomised(made(NOISE), True))
+    assert "randomness_ignored" not in flags_of(repeated(randomised(made(NAIVE), True)))
+
+
+@pytest.mark.parametrize("flag", ["search_failed", "payload_tells_class", "batch_dependent"])
+def test_what_concerns_the_whole_row_reaches_it_from_any_attack(flag):
+    evidence = made(attacks=("inverse_network", "ridge"))
+    best, other = evidence
+    assert flag not in flags_of(evidence)
+    assert flag in flags_of([best, *changed([other], flags=(flag,))])
+
+
+def test_a_row_whose_releases_depend_on_their_batch_is_not_ranked():
+    evidence = changed(made(), flags=("batch_dependent",))
+    ((row,),) = [board.rows for board in boards(evidence, resamples=200)]
+    assert row.rank is None
+    ((sound,),) = [board.rows for board in boards(made(), resamples=200)]
+    assert sound.rank == (1, 1)

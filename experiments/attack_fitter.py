@@ -19,11 +19,13 @@ class Fitted:
         attack: The fitted attack.
         seconds: Spent fitting it and its parts, when it was fitted.
         queries: Images it sent through the client, its parts included.
+        pooled: How many of these bought the pool of a query budget.
     """
 
     attack: Attack
     seconds: float
     queries: int
+    pooled: int
 
 
 class AttackFitter:
@@ -102,7 +104,8 @@ class AttackFitter:
         product = self.job.store.product("attack", key, Product)
         surface = self.job.surface(self.targets[cut], attack, "fit")
         attack.import_state(product.tensors, surface)
-        return Fitted(attack, float(product.facts["seconds"]), int(product.facts["queries"]))
+        seconds, queries = float(product.facts["seconds"]), int(product.facts["queries"])
+        return Fitted(attack, seconds, queries, int(product.facts["pooled"]))
 
     def _learn(
         self, attacks: Mapping[str, tuple[Attack, list[Fitted]]]
@@ -112,7 +115,11 @@ class AttackFitter:
         seed, last = self.job.seed, list(attacks)[-1]
         surfaces = {
             cut: self.job.surface(
-                self.targets[cut], attack, "fit", spent=sum(p.queries for p in parts)
+                self.targets[cut],
+                attack,
+                "fit",
+                spent=_spent(parts),
+                pooled=max((p.pooled for p in parts), default=0),
             )
             for cut, (attack, parts) in attacks.items()
         }
@@ -133,10 +140,16 @@ class AttackFitter:
         for cut, (attack, parts) in attacks.items():
             error = fits[cut].error
             seconds = fits[cut].seconds + sum(p.seconds for p in parts)
-            queries = surfaces[cut].queries + sum(p.queries for p in parts)
-            outcome[cut] = error or Fitted(attack, seconds, queries)
+            queries, pooled = surfaces[cut].queries + _spent(parts), surfaces[cut].pooled
+            outcome[cut] = error or Fitted(attack, seconds, queries, pooled)
             if error is None:
-                facts = {"seconds": seconds, "queries": queries}
+                facts = {"seconds": seconds, "queries": queries, "pooled": pooled}
                 product = Product(attack.export_state(), facts)
                 self.job.store.put("attack", self._key(cut, attack), product)
         return outcome
+
+
+def _spent(parts: list[Fitted]) -> int:
+    """Queries of all parts, which share one pool: it was sent once."""
+    pool = max((p.pooled for p in parts), default=0)
+    return pool + sum(p.queries - p.pooled for p in parts)

@@ -185,7 +185,9 @@ class _Evaluation:
         attack = fitted.attack
         limit = attack.max_targets
         release = target.release if limit is None else target.release[slice(0, limit)]
-        surface = self.job.surface(target, attack, "recover", spent=fitted.queries)
+        surface = self.job.surface(
+            target, attack, "recover", spent=fitted.queries, pooled=fitted.pooled
+        )
         cut = target.deployment.split.cut.name
         generator = stream(self.job.seed, "attack", repr(attack), cut, "recover")
         began = time.perf_counter()

@@ -203,13 +203,22 @@ class Job:
         """The judge's data, from which the floors are learnt under every threat model."""
         return Feed(self.roles.calibration, seed=self.seed, validation_fraction=0.0, flip=False)
 
-    def surface(self, target: Target, attack: Attack, purpose: str, *, spent: int = 0) -> Surface:
+    def surface(
+        self,
+        target: Target,
+        attack: Attack,
+        purpose: str,
+        *,
+        spent: int = 0,
+        pooled: int = 0,
+    ) -> Surface:
         """What the job's adversary may touch at one cut, for one attack and purpose.
 
-        `spent` is what that attack has queried already, its parts included.
+        `spent` is what that attack has queried already, its parts included, and `pooled` how
+        much of it bought the pool of a query budget.
         """
         feed = self.auxiliary_feed
-        return self._surface(target, attack, purpose, self.threat, feed, spent=spent)
+        return self._surface(target, attack, purpose, self.threat, feed, spent=spent, pooled=pooled)
 
     def judges_surface(self, target: Target, floor: Attack) -> Surface:
         """For the floors: calibration data and every access, whatever the threat model."""
@@ -225,6 +234,7 @@ class Job:
         feed: Feed,
         *,
         spent: int = 0,
+        pooled: int = 0,
     ) -> Surface:
         return Surface(
             target.deployment,
@@ -235,6 +245,7 @@ class Job:
             seed=self.seed,
             purpose=f"{purpose} {attack!r}",
             spent=spent,
+            pooled=pooled,
         )
 
 

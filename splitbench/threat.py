@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from splitbench.data.images import LabeledImages
 from splitbench.defense import Defense
 from splitbench.deployment import Deployment
 from splitbench.feed import Feed
+from splitbench.pool import Pool, batches, joined
 from splitbench.release import Release, Tensors, TensorSpec
 from splitbench.rng import stream
 
@@ -40,7 +42,9 @@ class ThreatModel:
             (naive: it expects the undefended features and trains on those). Hidden is there to
             show what ignoring a defense costs an attack, never to rank a defense.
         auxiliary: ``same`` distribution as the targets, disjoint from them, or ``none``.
-        query_budget: Images that may be queried; None is unlimited.
+        query_budget: Images that may be queried, each time counted; None is unlimited. Of a
+            budget, all but 10 buy a fixed pool of auxiliary images and their releases, a tenth of
+            it for validation (`splitbench.pool.Pool`).
         observations: Releases of each target that the adversary collects, each with fresh
             randomness; they are pooled into one (`Defense.pool`).
     """
@@ -96,6 +100,7 @@ class Surface:
         seed: int,
         purpose: str = "simulation",
         spent: int = 0,
+        pooled: int = 0,
     ) -> None:
         """Open a surface.
 
@@ -110,17 +115,23 @@ class Surface:
                 attack draws does not depend on what was drawn (or loaded from a store) before.
             spent: Queries that this adversary made through other surfaces: they count against the
                 budget, but not in `queries`.
+            pooled: How much of it bought the pool: its answers are remembered, and cost nothing
+                again.
         """
         self.threat = threat
         self.classes = classes
         self.image_shape = image_shape
         self.used: frozenset[Access] = frozenset()
         self.queries = 0
+        self.pooled = pooled
         self._spent = spent
+        self._pool: Pool | None = None
         self._deployment = deployment if threat.defense == "known" else deployment.undefended()
         self._real = deployment
         self._feed = feed
-        self._generator = stream(seed, "adversary", purpose, deployment.split.cut.name)
+        cut = deployment.split.cut.name
+        self._generator = stream(seed, "adversary", purpose, cut)
+        self._answers = stream(seed, "adversary", "pool", cut)  # the same for every purpose
 
     @property
     def specs(self) -> tuple[TensorSpec, ...]:
@@ -163,22 +174,49 @@ class Surface:
             ThreatModelError: No query access, or the budget is used up.
         """
         self._grant(Access.QUERY)
-        self.queries += len(images)
-        budget = self.threat.query_budget
-        if budget is not None and self._spent + self.queries > budget:
-            raise ThreatModelError(f"the query budget of {budget} images is used up")
+        self._pay(len(images))
         return self._deployment.release(
             images, generator=self._generator, observations=self.threat.observations
         )
+
+    @property
+    def remaining(self) -> int | None:
+        """Images that may still be queried; None where there is no limit."""
+        budget = self.threat.query_budget
+        return None if budget is None else max(0, budget - self._spent - self.queries)
+
+    def pairs(self, count: int | None = None) -> Iterator[tuple[Tensor, Release]]:
+        """Yield the first `count` training images with their releases, in batches of 256.
+
+        Under a budget these are pairs of the pool, else all `auxiliary` images, queried afresh.
+        """
+        if self.threat.query_budget is None:
+            yield from self._fresh(self._data().train, count)
+            return
+        pool = self._bought()
+        for index in batches(torch.arange(pool.trained)[:count]):
+            yield pool.train(index)
+
+    def validation_pairs(self, count: int | None = None) -> tuple[Tensor, Release]:
+        """The first `count` held-out images with their releases, as `pairs`; possibly none."""
+        if self.threat.query_budget is not None:
+            return self._bought().validation(slice(count))
+        parts = list(self._fresh(self._data().validation, count))
+        images = [part for part, _ in parts] or [torch.empty(0, *self.image_shape)]
+        return torch.cat(images), joined([release for _, release in parts], self._real)
 
     def examples(self, batch_size: int, steps: int) -> Iterator[tuple[Tensor, Release]]:
         """Yield `steps` batches of auxiliary images with their releases.
 
         Batch number t holds the same images for every attack and every cut of a job, so that
-        attacks trained side by side share one forward of the client per batch.
+        attacks trained side by side share one forward of the client per batch. Under a budget
+        the same few pairs come again and again.
         """
         feed = self._data()
         for step in range(steps):
+            if self.threat.query_budget is not None:
+                yield self._bought().batch(batch_size, step)
+                continue
             images = feed.batch(batch_size, step)
             yield images, self.query(images)
 
@@ -195,6 +233,31 @@ class Surface:
     def is_likelihood(self, release: Release, features: Tensors) -> bool:
         """Whether `mismatch` is in nats, the exact likelihood, rather than a squared distance."""
         return self._deployment.is_likelihood(release, features)
+
+    def _fresh(self, data: LabeledImages, count: int | None) -> Iterator[tuple[Tensor, Release]]:
+        for images in batches(data.images(slice(count))):
+            yield images, self.query(images)
+
+    def _bought(self) -> Pool:
+        """The pool, paid for when it is first asked for."""
+        self._grant(Access.QUERY)
+        feed, budget = self._data(), self.threat.query_budget or 0
+        if self._pool is None:
+            seen, answers = self.threat.observations, self._answers
+            self._pool = Pool(
+                self._deployment, feed, budget=budget, observations=seen, generator=answers
+            )
+            self._pay(0 if self.pooled else len(self._pool))
+            self.pooled = len(self._pool)
+        if not self._pool.trained:
+            raise ThreatModelError(f"a query budget of {budget} images buys no pair to learn from")
+        return self._pool
+
+    def _pay(self, images: int) -> None:
+        budget = self.threat.query_budget
+        self.queries += images
+        if budget is not None and self._spent + self.queries > budget:
+            raise ThreatModelError(f"the query budget of {budget} images is used up")
 
     def _data(self) -> Feed:
         self._grant(Access.AUXILIARY)

@@ -13,6 +13,8 @@ from splitbench.checks.randomness import disturbed, global_randomness
 from splitbench.release import Release, Tensors
 from splitbench.threat import Access, ThreatModel, ThreatModelError
 
+FEW = 60  # queries: more than the six targets and the spare ones, fewer than the toy world's images
+
 
 def check_needs_is_exact(attack: Attack) -> None:
     """`needs` names what the attack asks of its surface, nothing more and nothing less."""
@@ -62,6 +64,29 @@ def check_query_budget_is_respected(attack: Attack) -> None:
     assert max(surface.queries for surface in spent) < largest, (
         "went on after the query budget was used up: do not catch ThreatModelError"
     )
+
+
+def check_works_under_a_query_budget(attack: Attack) -> None:
+    """With few queries it learns from few pairs and guesses, and sends no image too many.
+
+    An attack that may use the client itself (``Access.CLIENT``) need not count what it computes.
+    """
+    if Access.QUERY not in attack.needs:
+        return
+    world = toy_world()
+    world.release()
+    sent_by_release = world.client.images
+    try:
+        trial = attempt(attack, world, threat=ThreatModel(query_budget=FEW))
+    except ThreatModelError as error:
+        raise AssertionError(
+            f"with {FEW} queries: {error}; learn from surface.examples, surface.pairs and "
+            "surface.validation_pairs, and ask no more than surface.remaining"
+        ) from error
+    sent = world.client.images - 2 * sent_by_release
+    if Access.CLIENT in attack.needs:
+        sent = trial.queries
+    assert sent <= FEW, f"sent {sent} images where {FEW} were granted: spend no more in recover"
 
 
 def check_leaves_what_it_was_lent_alone(attack: Attack) -> None:

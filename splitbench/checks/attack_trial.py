@@ -67,7 +67,7 @@ def attempt(
     for step in fresh.fitting(surface, generator=stream(0, "attack", "fit")):
         progress.append(step)
         on_step()
-    guess, second = recover(fresh, world, threat=threat)
+    guess, second = recover(fresh, world, threat=threat, after=surface)
     return Trial(fresh, guess, (surface, second), progress)
 
 
@@ -77,9 +77,14 @@ def recover(
     *,
     index: slice | Tensor = slice(None),
     threat: ThreatModel | None = None,
+    after: Surface | None = None,
 ) -> tuple[Tensor, Surface]:
-    """Let a fitted attack guess the targets that `index` selects, on a new surface."""
-    surface = world.surface("recover", threat or ThreatModel())
+    """Let a fitted attack guess the targets that `index` selects, on a new surface.
+
+    What was spent on the surface `after` which this one comes counts against the budget.
+    """
+    spent, pooled = (after.queries, after.pooled) if after else (0, 0)
+    surface = world.surface("recover", threat or ThreatModel(), spent=spent, pooled=pooled)
     release = world.release()[index]
     return fitted(release, surface, generator=stream(0, "attack", "recover")), surface
 

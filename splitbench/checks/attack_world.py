@@ -123,7 +123,9 @@ class ToyWorld:
     feed: ToyFeed
     targets: Tensor
 
-    def surface(self, purpose: str, threat: ThreatModel) -> Surface:
+    def surface(
+        self, purpose: str, threat: ThreatModel, *, spent: int = 0, pooled: int = 0
+    ) -> Surface:
         """Open a surface with everything that the threat model grants."""
         shape = (1, SIDE, SIDE)
         return Surface(
@@ -134,6 +136,8 @@ class ToyWorld:
             image_shape=shape,
             seed=0,
             purpose=purpose,
+            spent=spent,
+            pooled=pooled,
         )
 
     def release(self) -> Release:

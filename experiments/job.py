@@ -246,6 +246,7 @@ class Job:
             purpose=f"{purpose} {attack!r}",
             spent=spent,
             pooled=pooled,
+            traffic=self.roles.train,
         )
 
 

@@ -1,85 +1,22 @@
 """What an adversary may touch, as a capability object that grants, counts and remembers."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Literal
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from splitbench.data.images import LabeledImages
 from splitbench.defense import Defense
-from splitbench.deployment import Deployment
+from splitbench.deployment import Deployment, ServerSide
 from splitbench.feed import Feed
 from splitbench.pool import Pool, batches, joined
 from splitbench.release import Release, Tensors, TensorSpec
 from splitbench.rng import stream
+from splitbench.shadow import Traffic, forgotten
+from splitbench.threat_model import Access, ThreatModel, ThreatModelError
 
-
-class ThreatModelError(PermissionError):
-    """An attack reached for something that the threat model does not grant."""
-
-
-class Access(StrEnum):
-    """Things that a threat model may grant."""
-
-    AUXILIARY = "auxiliary"
-    QUERY = "query"
-    CLIENT = "client"
-    DEFENSE = "defense"
-    SERVER = "server"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ThreatModel:
-    """Who attacks, and with what. Kerckhoffs' default: all is known but the message's randomness.
-
-    Attributes:
-        client: ``weights`` (white box: parameters and gradients), ``query`` (black box: any image
-            may be sent through the device) or ``none``.
-        defense: ``known`` (adaptive: the adversary simulates the defended release) or ``hidden``
-            (naive: it expects the undefended features and trains on those). Hidden is there to
-            show what ignoring a defense costs an attack, never to rank a defense.
-        auxiliary: ``same`` distribution as the targets, disjoint from them, or ``none``.
-        query_budget: Images that may be queried, each time counted; None is unlimited. Of a
-            budget, all but 10 buy a fixed pool of auxiliary images and their releases, a tenth of
-            it for validation (`splitbench.pool.Pool`).
-        observations: Releases of each target that the adversary collects, each with fresh
-            randomness; they are pooled into one (`Defense.pool`).
-    """
-
-    client: Literal["none", "query", "weights"] = "weights"
-    defense: Literal["hidden", "known"] = "known"
-    auxiliary: Literal["none", "same"] = "same"
-    query_budget: int | None = None
-    observations: int = 1
-
-    def __post_init__(self) -> None:
-        for field, allowed in (
-            ("client", ("none", "query", "weights")),
-            ("defense", ("hidden", "known")),
-            ("auxiliary", ("none", "same")),
-        ):
-            if getattr(self, field) not in allowed:
-                raise ValueError(f"threat.{field}={getattr(self, field)!r}: choose from {allowed}")
-        if self.observations < 1:
-            raise ValueError(f"threat.observations={self.observations}: must be at least 1")
-        if self.query_budget is not None and self.query_budget < 0:
-            raise ValueError(f"threat.query_budget={self.query_budget}: must not be negative")
-
-    def grants(self) -> frozenset[Access]:
-        """The accesses of this adversary. It always runs the server, being the server."""
-        granted = {Access.SERVER}
-        if self.client != "none":
-            granted.add(Access.QUERY)
-        if self.client == "weights":
-            granted.add(Access.CLIENT)
-        if self.defense == "known":
-            granted.add(Access.DEFENSE)
-        if self.auxiliary != "none":
-            granted.add(Access.AUXILIARY)
-        return frozenset(granted)
+__all__ = ["Access", "Surface", "ThreatModel", "ThreatModelError"]
 
 
 class Surface:
@@ -101,6 +38,7 @@ class Surface:
         purpose: str = "simulation",
         spent: int = 0,
         pooled: int = 0,
+        traffic: LabeledImages | None = None,
     ) -> None:
         """Open a surface.
 
@@ -117,6 +55,7 @@ class Surface:
                 budget, but not in `queries`.
             pooled: How much of it bought the pool: its answers are remembered, and cost nothing
                 again.
+            traffic: Images of other users, whose releases the adversary observes; None for none.
         """
         self.threat = threat
         self.classes = classes
@@ -130,8 +69,11 @@ class Surface:
         self._real = deployment
         self._feed = feed
         cut = deployment.split.cut.name
+        self._seed, self._purpose = seed, purpose
         self._generator = stream(seed, "adversary", purpose, cut)
-        self._answers = stream(seed, "adversary", "pool", cut)  # the same for every purpose
+        # The same for every purpose: what was answered, and what others sent.
+        self._answers = stream(seed, "adversary", "pool", cut)
+        self._traffic = Traffic(deployment, traffic, stream(seed, "adversary", "traffic", cut))
 
     @property
     def specs(self) -> tuple[TensorSpec, ...]:
@@ -143,6 +85,60 @@ class Surface:
         """The client, images to features; frozen, in eval mode. Needs ``Access.CLIENT``."""
         self._grant(Access.CLIENT)
         return self._deployment.split.client
+
+    def architecture(self, *, generator: torch.Generator) -> nn.Module:
+        """A trainable copy of the client that has forgotten what it learnt.
+
+        Every call initialises a fresh one, in training mode. Needs ``Access.ARCHITECTURE``.
+        """
+        self._grant(Access.ARCHITECTURE)
+        return forgotten(self._deployment.split.client, generator=generator)
+
+    @property
+    def server(self) -> nn.Module:
+        """What the adversary runs, released tensors to logits; frozen, gradients flow through."""
+        self._grant(Access.SERVER)
+        return ServerSide(self._real.defense, self._real.split.server)
+
+    @property
+    def overheard(self) -> int:
+        """How many releases of other users were looked at."""
+        return len(self._traffic)
+
+    def observed(self, count: int) -> Release:
+        """What the first `count` images of other users released, as the server received it.
+
+        Fewer where there are fewer. The images themselves stay unknown; the same releases come
+        at every call, on every surface.
+        """
+        self._grant(Access.SERVER)
+        return self._traffic.first(count, observations=self.threat.observations)
+
+    def simulated(self, client: nn.Module) -> "Surface":
+        """The surface of a system of the adversary's own, with `client` in place of the device's.
+
+        It runs on the adversary's machine, behind the defense as far as that is known: all is
+        granted there, and nothing that is asked there counts as a query.
+        """
+        split = replace(self._deployment.split, client=client)
+        return Surface(
+            replace(self._deployment, split=split, shared=None),
+            replace(self.threat, client="weights", query_budget=None),
+            feed=self._feed,
+            classes=self.classes,
+            image_shape=self.image_shape,
+            seed=self._seed,
+            purpose=f"{self._purpose} simulated",
+        )
+
+    def simulate(self, features: Tensors) -> Release:
+        """What would be released if these were the features, with fresh randomness.
+
+        Without gradients: the codec has none.
+        """
+        return self._deployment.message(
+            features, generator=self._generator, observations=self.threat.observations
+        )
 
     @property
     def defense(self) -> Defense:

@@ -93,7 +93,9 @@ def adversary(threat: Mapping[str, Any]) -> str:
         words.append(f"{budget} queries")
     elif threat.get("client") == "query":
         words.append("query access")
-    if threat.get("client") == "none":
+    if threat.get("client") == "architecture":
+        words.append("no queries")
+    elif threat.get("client") == "none":
         words.append("no access to the client")
     if threat.get("auxiliary") == "none":
         words.append("no auxiliary data")
@@ -109,6 +111,7 @@ def means(threat: Mapping[str, Any]) -> str:
     client = {
         "weights": "has the weights of the client",
         "query": "may send images through the device, without the weights of the client",
+        "architecture": "knows what the client looks like, and has neither weights nor answers",
         "none": "has no access to the client",
     }.get(threat.get("client", ""), "has unknown access to the client")
     budget = threat.get("query_budget")

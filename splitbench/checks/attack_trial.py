@@ -41,6 +41,11 @@ class Trial:
         """Images it sent through the client and owned up to."""
         return sum(surface.queries for surface in self.surfaces)
 
+    @property
+    def sent(self) -> int:
+        """Images that went through the client for it: its own, and those that it overheard."""
+        return self.queries + sum(surface.overheard for surface in self.surfaces)
+
 
 def attempt(
     attack: Attack,
@@ -93,7 +98,8 @@ def without(access: Access) -> ThreatModel | None:
     """The strongest threat model that lacks one access; None where each one grants it."""
     lacking: Mapping[Access, ThreatModel] = {
         Access.AUXILIARY: ThreatModel(auxiliary="none"),
-        Access.QUERY: ThreatModel(client="none"),
+        Access.QUERY: ThreatModel(client="architecture"),
+        Access.ARCHITECTURE: ThreatModel(client="query"),
         Access.CLIENT: ThreatModel(client="query"),
         Access.DEFENSE: ThreatModel(defense="hidden"),
     }

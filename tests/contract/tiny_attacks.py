@@ -11,6 +11,7 @@ from attacks.likelihood_maximization import LikelihoodMaximization
 from attacks.nearest_neighbor import NearestNeighbor
 from attacks.priors.total_variation import TotalVariation
 from attacks.ridge import Ridge
+from attacks.shadow_client import ShadowClient
 from attacks.shuffled_pairs import ShuffledPairs
 from splitbench.attack import Attack
 
@@ -21,6 +22,15 @@ START = NearestNeighbor(neighbors=1)
 TINY: dict[type[Attack], list[dict[str, Any]]] = {
     InverseNetwork: [DECODER],
     ShuffledPairs: [DECODER],
+    ShadowClient: [
+        {
+            "decoder": InverseNetwork(**DECODER),
+            "steps": 100,
+            "batch_size": 32,
+            "learning_rate": 0.03,
+            "observed": 200,
+        }
+    ],
     LikelihoodMaximization: [
         {"steps": 20, "weights": (0.01,), "prior": SMOOTH},
         {
@@ -38,6 +48,7 @@ OTHERS: dict[type[Attack], dict[str, Any]] = {
     LikelihoodMaximization: {"weights": (10.0,), "warm_start": Ridge(), "max_targets": 3},
     NearestNeighbor: {"neighbors": 5},
     Ridge: {"penalties": (0.1,)},
+    ShadowClient: {"decoder": InverseNetwork(**{**DECODER, "steps": 19})},
 }
 
 # Keywords that do not change guesses, with the reason why they are there.

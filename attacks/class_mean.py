@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from splitbench.attack import Attack
-from splitbench.pool import BATCH
 from splitbench.progress import Progress
 from splitbench.release import Release
 from splitbench.threat import Access, Surface
@@ -42,8 +41,7 @@ class ClassMean(Attack):
     def learn(self, surface: Surface, *, generator: torch.Generator) -> Iterator[Progress]:
         """Average the images of each predicted class."""
         del generator
-        most = max(len(surface.auxiliary), surface.remaining or 0)
-        steps = -(-most // BATCH)
+        steps = surface.pair_batches
         sums = torch.zeros(surface.classes, *surface.image_shape, dtype=torch.float64)
         counts = torch.zeros(surface.classes, dtype=torch.float64)
         for step, (images, release) in enumerate(surface.pairs(), 1):

@@ -32,10 +32,10 @@ class Reference:
     def mismatch(self, released: Tensors, *, generator: torch.Generator) -> Tensor:
         """Distance of a batch of releases from the observed ones; differentiable.
 
-        ``moments``: mean difference (Huber's, so that nothing explodes) of the means and of the deviations of all values, and
-        of the covariances of the channels, in units of the observed deviations. ``mmd``: squared
-        maximum mean discrepancy between the batch and as many observed releases, drawn at random,
-        with a sum of Gaussian kernels. Summed over the tensors of a release.
+        ``moments``: Huber's distance (so that no gradient explodes) of the means and deviations of
+        all values and of the covariances of the channels, in units of the observed deviations.
+        ``mmd``: squared maximum mean discrepancy between the batch and as many observed releases,
+        drawn at random, with a sum of Gaussian kernels. Summed over the tensors of a release.
         """
         total = torch.zeros(())
         for i, rows in enumerate(self._standardised(released)):

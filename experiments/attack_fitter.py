@@ -1,12 +1,13 @@
 """Fits the attacks of a job, those at all cuts side by side."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from experiments.job import Job, Target
 from experiments.store import Product, digest
 from splitbench.attack import Attack
 from splitbench.fitting import fit_together
+from splitbench.pool import Spent
 from splitbench.progress import Progress
 from splitbench.rng import stream
 
@@ -18,14 +19,12 @@ class Fitted:
     Attributes:
         attack: The fitted attack.
         seconds: Spent fitting it and its parts, when it was fitted.
-        queries: Images it sent through the client, its parts included.
-        pooled: How many of these bought the pool of a query budget.
+        spent: What it queried for that, its parts included.
     """
 
     attack: Attack
     seconds: float
-    queries: int
-    pooled: int
+    spent: Spent
 
 
 class AttackFitter:
@@ -104,8 +103,9 @@ class AttackFitter:
         product = self.job.store.product("attack", key, Product)
         surface = self.job.surface(self.targets[cut], attack, "fit")
         attack.import_state(product.tensors, surface)
-        seconds, queries = float(product.facts["seconds"]), int(product.facts["queries"])
-        return Fitted(attack, seconds, queries, int(product.facts["pooled"]))
+        facts = product.facts
+        spent = Spent(queries=int(facts["queries"]), pooled=int(facts["pooled"]))
+        return Fitted(attack, float(facts["seconds"]), spent)
 
     def _learn(
         self, attacks: Mapping[str, tuple[Attack, list[Fitted]]]
@@ -118,8 +118,7 @@ class AttackFitter:
                 self.targets[cut],
                 attack,
                 "fit",
-                spent=_spent(parts),
-                pooled=max((p.pooled for p in parts), default=0),
+                spent=Spent.together([part.spent for part in parts]),
             )
             for cut, (attack, parts) in attacks.items()
         }
@@ -140,16 +139,9 @@ class AttackFitter:
         for cut, (attack, parts) in attacks.items():
             error = fits[cut].error
             seconds = fits[cut].seconds + sum(p.seconds for p in parts)
-            queries, pooled = surfaces[cut].queries + _spent(parts), surfaces[cut].pooled
-            outcome[cut] = error or Fitted(attack, seconds, queries, pooled)
+            spent = surfaces[cut].spent
+            outcome[cut] = error or Fitted(attack, seconds, spent)
             if error is None:
-                facts = {"seconds": seconds, "queries": queries, "pooled": pooled}
-                product = Product(attack.export_state(), facts)
+                product = Product(attack.export_state(), {"seconds": seconds, **asdict(spent)})
                 self.job.store.put("attack", self._key(cut, attack), product)
         return outcome
-
-
-def _spent(parts: list[Fitted]) -> int:
-    """Queries of all parts, which share one pool: it was sent once."""
-    pool = max((p.pooled for p in parts), default=0)
-    return pool + sum(p.queries - p.pooled for p in parts)

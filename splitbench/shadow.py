@@ -5,12 +5,11 @@ import copy
 import torch
 from torch import nn
 
+from splitbench.answers import Answers
 from splitbench.data.images import LabeledImages
 from splitbench.deployment import Deployment
-from splitbench.pool import batches, joined
 from splitbench.release import Release
 from splitbench.rng import isolated
-from splitbench.threat_model import ThreatModelError
 
 SPREAD = 0.02  # deviation of parameters whose module does not know how to initialise them
 
@@ -34,35 +33,33 @@ def forgotten(module: nn.Module, *, generator: torch.Generator) -> nn.Module:
 
 
 class Traffic:
-    """Releases of other users, recorded in the order in which they came."""
+    """Releases of other users, in the order in which they came."""
 
     def __init__(
-        self, deployment: Deployment, images: LabeledImages | None, generator: torch.Generator
+        self,
+        deployment: Deployment,
+        images: LabeledImages,
+        *,
+        observations: int,
+        seed: int,
     ) -> None:
         """Listen.
 
         Args:
             deployment: The system that they use.
-            images: What they send; None where there is nobody.
-            generator: Of the randomness in their releases.
+            images: What they send.
+            observations: Releases of each image that are pooled into one.
+            seed: Of the randomness in their releases.
         """
-        self._deployment = deployment
-        self._images = images
-        self._generator = generator
-        self._heard: list[Release] = []
+        self._users = len(images)
+        self._answers = Answers(
+            deployment, images.images, observations=observations, seed=seed, name="traffic"
+        )
 
     def __len__(self) -> int:
-        """How many were recorded."""
-        return sum(len(part) for part in self._heard)
+        """How many were looked at."""
+        return len(self._answers)
 
-    def first(self, count: int, *, observations: int) -> Release:
+    def first(self, count: int) -> Release:
         """The first `count` releases, or all if there are fewer."""
-        if self._images is None:
-            raise ThreatModelError("this surface was opened without traffic of other users")
-        for images in batches(self._images.images(slice(len(self), max(count, len(self))))):
-            self._heard.append(
-                self._deployment.release(
-                    images, generator=self._generator, observations=observations
-                )
-            )
-        return joined(self._heard, self._deployment)[slice(count)]
+        return self._answers.first(min(count, self._users))

@@ -1,29 +1,28 @@
 """What an adversary may touch, as a capability object that grants, counts and remembers."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from splitbench.data.images import LabeledImages
 from splitbench.defense import Defense
 from splitbench.deployment import Deployment, ServerSide
 from splitbench.feed import Feed
-from splitbench.pool import Pool, batches, joined
+from splitbench.pool import NOTHING, Pool, Spent
+from splitbench.questions import Questions
 from splitbench.release import Release, Tensors, TensorSpec
-from splitbench.rng import stream
 from splitbench.shadow import Traffic, forgotten
 from splitbench.threat_model import Access, ThreatModel, ThreatModelError
 
 __all__ = ["Access", "Surface", "ThreatModel", "ThreatModelError"]
 
 
-class Surface:
+class Surface(Questions):
     """All that one adversary may touch at one cut.
 
     Every access is checked against the threat model and remembered in `used`; every image that
-    is sent through the client is counted in `queries`.
+    is sent through the client is counted in `queries`, and those that the query budget does not
+    allow, which are never sent, in `refused`.
     """
 
     def __init__(
@@ -36,9 +35,9 @@ class Surface:
         image_shape: tuple[int, int, int],
         seed: int,
         purpose: str = "simulation",
-        spent: int = 0,
-        pooled: int = 0,
-        traffic: LabeledImages | None = None,
+        spent: Spent = NOTHING,
+        pool: Pool | None = None,
+        traffic: Traffic | None = None,
     ) -> None:
         """Open a surface.
 
@@ -51,29 +50,24 @@ class Surface:
             seed: Of the adversary's own simulations; never that of the victim's releases.
             purpose: Names the stream of randomness: one surface per purpose, so that what an
                 attack draws does not depend on what was drawn (or loaded from a store) before.
-            spent: Queries that this adversary made through other surfaces: they count against the
-                budget, but not in `queries`.
-            pooled: How much of it bought the pool: its answers are remembered, and cost nothing
-                again.
-            traffic: Images of other users, whose releases the adversary observes; None for none.
+            spent: By this adversary through other surfaces: it counts against the budget, but not
+                in `queries`.
+            pool: What the query budget buys, shared by all surfaces of this adversary at this
+                cut; None gives this surface one of its own.
+            traffic: Of other users, whose releases the adversary observes; None for none.
         """
-        self.threat = threat
+        super().__init__(
+            deployment,
+            threat,
+            feed=feed,
+            image_shape=image_shape,
+            seed=seed,
+            purpose=purpose,
+            spent=spent,
+            pool=pool,
+        )
         self.classes = classes
-        self.image_shape = image_shape
-        self.used: frozenset[Access] = frozenset()
-        self.queries = 0
-        self.pooled = pooled
-        self._spent = spent
-        self._pool: Pool | None = None
-        self._deployment = deployment if threat.defense == "known" else deployment.undefended()
-        self._real = deployment
-        self._feed = feed
-        cut = deployment.split.cut.name
-        self._seed, self._purpose = seed, purpose
-        self._generator = stream(seed, "adversary", purpose, cut)
-        # The same for every purpose: what was answered, and what others sent.
-        self._answers = stream(seed, "adversary", "pool", cut)
-        self._traffic = Traffic(deployment, traffic, stream(seed, "adversary", "traffic", cut))
+        self._traffic = traffic
 
     @property
     def specs(self) -> tuple[TensorSpec, ...]:
@@ -100,11 +94,6 @@ class Surface:
         self._grant(Access.SERVER)
         return ServerSide(self._real.defense, self._real.split.server)
 
-    @property
-    def overheard(self) -> int:
-        """How many releases of other users were looked at."""
-        return len(self._traffic)
-
     def observed(self, count: int) -> Release:
         """What the first `count` images of other users released, as the server received it.
 
@@ -112,7 +101,9 @@ class Surface:
         at every call, on every surface.
         """
         self._grant(Access.SERVER)
-        return self._traffic.first(count, observations=self.threat.observations)
+        if self._traffic is None:
+            raise ThreatModelError("this surface was opened without traffic of other users")
+        return self._traffic.first(count)
 
     def simulated(self, client: nn.Module) -> "Surface":
         """The surface of a system of the adversary's own, with `client` in place of the device's.
@@ -146,75 +137,10 @@ class Surface:
         self._grant(Access.DEFENSE)
         return self._deployment.defense
 
-    @property
-    def auxiliary(self) -> LabeledImages:
-        """The part of the adversary's data that it trains on. Needs ``Access.AUXILIARY``."""
-        return self._data().train
-
-    @property
-    def validation(self) -> LabeledImages:
-        """The part of the adversary's data that it holds out. Needs ``Access.AUXILIARY``."""
-        return self._data().validation
-
     def predict(self, release: Release) -> Tensor:
         """The server's own logits for a release, ``(b, classes)``."""
         self._grant(Access.SERVER)
         return self._real.predict(release)
-
-    def query(self, images: Tensor) -> Release:
-        """Send images through the client and its defense, with fresh randomness.
-
-        Under ``defense: hidden`` the adversary simulates the undefended client instead.
-
-        Raises:
-            ThreatModelError: No query access, or the budget is used up.
-        """
-        self._grant(Access.QUERY)
-        self._pay(len(images))
-        return self._deployment.release(
-            images, generator=self._generator, observations=self.threat.observations
-        )
-
-    @property
-    def remaining(self) -> int | None:
-        """Images that may still be queried; None where there is no limit."""
-        budget = self.threat.query_budget
-        return None if budget is None else max(0, budget - self._spent - self.queries)
-
-    def pairs(self, count: int | None = None) -> Iterator[tuple[Tensor, Release]]:
-        """Yield the first `count` training images with their releases, in batches of 256.
-
-        Under a budget these are pairs of the pool, else all `auxiliary` images, queried afresh.
-        """
-        if self.threat.query_budget is None:
-            yield from self._fresh(self._data().train, count)
-            return
-        pool = self._bought()
-        for index in batches(torch.arange(pool.trained)[:count]):
-            yield pool.train(index)
-
-    def validation_pairs(self, count: int | None = None) -> tuple[Tensor, Release]:
-        """The first `count` held-out images with their releases, as `pairs`; possibly none."""
-        if self.threat.query_budget is not None:
-            return self._bought().validation(slice(count))
-        parts = list(self._fresh(self._data().validation, count))
-        images = [part for part, _ in parts] or [torch.empty(0, *self.image_shape)]
-        return torch.cat(images), joined([release for _, release in parts], self._real)
-
-    def examples(self, batch_size: int, steps: int) -> Iterator[tuple[Tensor, Release]]:
-        """Yield `steps` batches of auxiliary images with their releases.
-
-        Batch number t holds the same images for every attack and every cut of a job, so that
-        attacks trained side by side share one forward of the client per batch. Under a budget
-        the same few pairs come again and again.
-        """
-        feed = self._data()
-        for step in range(steps):
-            if self.threat.query_budget is not None:
-                yield self._bought().batch(batch_size, step)
-                continue
-            images = feed.batch(batch_size, step)
-            yield images, self.query(images)
 
     def mismatch(self, release: Release, features: Tensors) -> Tensor:
         """How badly features explain a release, per example: the exact negative log likelihood.
@@ -229,42 +155,3 @@ class Surface:
     def is_likelihood(self, release: Release, features: Tensors) -> bool:
         """Whether `mismatch` is in nats, the exact likelihood, rather than a squared distance."""
         return self._deployment.is_likelihood(release, features)
-
-    def _fresh(self, data: LabeledImages, count: int | None) -> Iterator[tuple[Tensor, Release]]:
-        for images in batches(data.images(slice(count))):
-            yield images, self.query(images)
-
-    def _bought(self) -> Pool:
-        """The pool, paid for when it is first asked for."""
-        self._grant(Access.QUERY)
-        feed, budget = self._data(), self.threat.query_budget or 0
-        if self._pool is None:
-            seen, answers = self.threat.observations, self._answers
-            self._pool = Pool(
-                self._deployment, feed, budget=budget, observations=seen, generator=answers
-            )
-            self._pay(0 if self.pooled else len(self._pool))
-            self.pooled = len(self._pool)
-        if not self._pool.trained:
-            raise ThreatModelError(f"a query budget of {budget} images buys no pair to learn from")
-        return self._pool
-
-    def _pay(self, images: int) -> None:
-        budget = self.threat.query_budget
-        self.queries += images
-        if budget is not None and self._spent + self.queries > budget:
-            raise ThreatModelError(f"the query budget of {budget} images is used up")
-
-    def _data(self) -> Feed:
-        self._grant(Access.AUXILIARY)
-        if self._feed is None:
-            raise ThreatModelError("this surface was opened without auxiliary data")
-        return self._feed
-
-    def _grant(self, access: Access) -> None:
-        if access not in self.threat.grants():
-            raise ThreatModelError(
-                f"the threat model does not grant '{access}'; it grants "
-                f"{', '.join(sorted(self.threat.grants()))}"
-            )
-        self.used |= {access}

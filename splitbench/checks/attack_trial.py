@@ -10,6 +10,7 @@ from splitbench.attack import Attack
 from splitbench.checks.attack_world import ToyWorld
 from splitbench.checks.randomness import disturbed as disturbed
 from splitbench.checks.randomness import global_randomness as global_randomness
+from splitbench.pool import NOTHING
 from splitbench.progress import Progress
 from splitbench.rng import stream
 from splitbench.threat import Access, Surface, ThreatModel
@@ -24,12 +25,14 @@ class Trial:
         guess: Its guesses of the targets.
         surfaces: Those it was fitted on and recovered from.
         progress: What its fitting yielded.
+        overheard: Releases of other users that it looked at.
     """
 
     attack: Attack
     guess: Tensor
     surfaces: tuple[Surface, Surface]
     progress: Sequence[Progress]
+    overheard: int
 
     @property
     def used(self) -> frozenset[Access]:
@@ -44,7 +47,7 @@ class Trial:
     @property
     def sent(self) -> int:
         """Images that went through the client for it: its own, and those that it overheard."""
-        return self.queries + sum(surface.overheard for surface in self.surfaces)
+        return self.queries + self.overheard
 
 
 def attempt(
@@ -73,7 +76,7 @@ def attempt(
         progress.append(step)
         on_step()
     guess, second = recover(fresh, world, threat=threat, after=surface)
-    return Trial(fresh, guess, (surface, second), progress)
+    return Trial(fresh, guess, (surface, second), progress, len(world.overheard))
 
 
 def recover(
@@ -88,8 +91,8 @@ def recover(
 
     What was spent on the surface `after` which this one comes counts against the budget.
     """
-    spent, pooled = (after.queries, after.pooled) if after else (0, 0)
-    surface = world.surface("recover", threat or ThreatModel(), spent=spent, pooled=pooled)
+    spent = after.spent if after else NOTHING
+    surface = world.surface("recover", threat or ThreatModel(), spent=spent)
     release = world.release()[index]
     return fitted(release, surface, generator=stream(0, "attack", "recover")), surface
 

@@ -1,7 +1,7 @@
 """A split system so small and easy that what an attack must achieve there is known."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import pi
 
 import torch
@@ -12,8 +12,10 @@ from splitbench.data.images import LabeledImages
 from splitbench.defense import Defense
 from splitbench.deployment import Deployment
 from splitbench.feed import Feed
+from splitbench.pool import NOTHING, Pool, Spent
 from splitbench.release import Release, Tensors, TensorSpec
 from splitbench.rng import isolated, normal_like, stream
+from splitbench.shadow import Traffic
 from splitbench.split import Cut, Split
 from splitbench.threat import Surface, ThreatModel
 
@@ -130,20 +132,22 @@ class ToyWorld:
         client: What runs on its device.
         feed: 64 auxiliary images.
         targets: Six others, ``(6, 1, 8, 8)``.
-        traffic: 256 images of other users.
+        overheard: Releases of 256 images of other users, as far as they were looked at.
+        pools: What each query budget bought, by threat model.
     """
 
     deployment: Deployment
     client: ToyClient
     feed: ToyFeed
     targets: Tensor
-    traffic: LabeledImages
+    overheard: Traffic
+    pools: dict[ThreatModel, Pool] = field(default_factory=dict)
 
-    def surface(
-        self, purpose: str, threat: ThreatModel, *, spent: int = 0, pooled: int = 0
-    ) -> Surface:
+    def surface(self, purpose: str, threat: ThreatModel, *, spent: Spent = NOTHING) -> Surface:
         """Open a surface with everything that the threat model grants."""
         shape = (1, SIDE, SIDE)
+        if threat not in self.pools:
+            self.pools[threat] = Pool.of(self.deployment, threat, self.feed, seed=0)
         return Surface(
             self.deployment,
             threat,
@@ -153,8 +157,8 @@ class ToyWorld:
             seed=0,
             purpose=purpose,
             spent=spent,
-            pooled=pooled,
-            traffic=self.traffic,
+            pool=self.pools[threat],
+            traffic=self.overheard,
         )
 
     def release(self) -> Release:
@@ -198,12 +202,15 @@ def toy_world(
     client.images = 0
     defense = (Noisy() if noisy else Undefended()).eval()
     plain = Undefended().eval(), Float32()
+    deployment = Deployment(
+        Split(cut, client, server), defense, Float32(), specs=specs, plain=plain
+    )
     return ToyWorld(
-        Deployment(Split(cut, client, server), defense, Float32(), specs=specs, plain=plain),
+        deployment,
         client,
         ToyFeed(everyone.subset(slice(AUXILIARY))),
         everyone.images(slice(AUXILIARY, None)),
-        others,
+        Traffic(deployment, others, observations=1, seed=0),
     )
 
 

@@ -104,7 +104,7 @@ class AsksBehindTheCounter(LeastSquares):
 class GoesOnOverBudget(LeastSquares):
     def learn(self, surface, *, generator):
         yield from super().learn(surface, generator=generator)
-        if (surface.threat.query_budget or 0) > 100:
+        if surface.remaining is not None:
             with contextlib.suppress(ThreatModelError):
                 surface.query(torch.zeros(surface.remaining + 1, *surface.image_shape))
 

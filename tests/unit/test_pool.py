@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from splitbench.checks.attack_world import Noisy, toy_world
-from splitbench.pool import FREE
+from splitbench.pool import FREE, Spent
 from splitbench.threat import Surface, ThreatModel, ThreatModelError
 
 TRAIN, VALIDATION = 58, 6  # of the toy world's 64 auxiliary images
@@ -31,6 +31,43 @@ def test_a_smaller_budget_buys_a_part_of_what_a_larger_one_does(less, more, nois
     assert torch.equal(images, wider[: len(images)])
     held_out, held_out_wider = few.validation_pairs()[0], many.validation_pairs()[0]
     assert torch.equal(held_out, held_out_wider[: len(held_out)])
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+@pytest.mark.parametrize(("less", "more"), [(20, 40), (60, 500), (300, 500), (500, 5000)])
+def test_a_smaller_budget_is_given_the_same_answers(less, more, noisy):
+    few, many = (opened(budget, noisy=noisy)[1] for budget in (less, more))
+    released, wider = collected(few)[1], collected(many)[1]
+    torch.testing.assert_close(released, wider[: len(released)], rtol=0, atol=1e-6)
+    held_out, more_held_out = (s.validation_pairs()[1].tensors[0] for s in (few, many))
+    torch.testing.assert_close(held_out, more_held_out[: len(held_out)], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_answers_do_not_depend_on_the_size_of_batches(noisy):
+    small, large = (opened(60, noisy=noisy)[1] for _ in range(2))
+    for batch_size, surface in ((7, small), (64, large)):
+        list(surface.examples(batch_size, 3))
+    assert torch.equal(collected(small)[1], collected(large)[1])
+
+
+@pytest.mark.parametrize("parts", [(300,), (1, 299), (100, 256, 257, 300)])
+def test_answers_do_not_depend_on_how_many_are_asked_for_at_a_time(parts):
+    world = toy_world(noisy=True)
+    whole = world.overheard.first(256).tensors[0]
+    pieces = toy_world(noisy=True).overheard
+    for count in parts:
+        pieces.first(count)
+    assert torch.allclose(pieces.first(256).tensors[0], whole, rtol=0, atol=1e-6)
+    assert len(pieces) == 256
+
+
+def test_noise_of_the_answers_is_not_repeated():
+    surface = opened(5000, noisy=True)[1]
+    images, released = collected(surface)
+    noise = released - toy_world().deployment.features(images)[0]
+    assert torch.corrcoef(noise[:1024].flatten(1)).fill_diagonal_(0).abs().max() < 0.8
+    assert float(noise.std()) == pytest.approx(0.05, rel=0.02)
 
 
 @pytest.mark.parametrize("budget", [12, 30, 60, 500])
@@ -111,15 +148,30 @@ def test_all_attacks_are_given_the_same_answers():
 def test_what_a_part_has_paid_for_is_remembered_and_costs_nothing_again():
     _, part = opened(60, noisy=True)
     bought = collected(part)[1]
-    world, whole = opened(60, noisy=True, purpose="y", spent=part.queries, pooled=part.pooled)
+    world, whole = opened(60, noisy=True, purpose="y", spent=part.spent)
     assert torch.equal(collected(whole)[1], bought)
-    assert (whole.queries, whole.pooled, whole.remaining) == (0, part.queries, FREE)
+    assert (whole.queries, whole.spent, whole.remaining) == (0, part.spent, FREE)
     whole.query(world.targets)
     assert whole.remaining == FREE - len(world.targets)
 
 
+def test_surfaces_with_one_pool_send_it_once_and_each_pays_for_it():
+    world, threat = toy_world(noisy=True), ThreatModel(query_budget=60)
+    for purpose in ("one attack", "another"):
+        surface = world.surface(purpose, threat)
+        list(surface.pairs())
+        assert surface.spent == Spent(queries=50, pooled=50)
+    assert world.client.images == 50
+
+
+def test_parts_of_an_attack_pay_for_the_pool_together():
+    parts = [Spent(queries=58, pooled=50), Spent(queries=50, pooled=50), Spent(queries=3)]
+    assert Spent.together(parts) == Spent(queries=61, pooled=50)
+    assert Spent.together([]) == Spent()
+
+
 def test_a_pool_that_no_longer_fits_the_budget_is_refused():
-    _, surface = opened(60, spent=30)
+    _, surface = opened(60, spent=Spent(queries=30))
     with pytest.raises(ThreatModelError, match="budget of 60"):
         list(surface.pairs())
 

@@ -132,14 +132,16 @@ class ShadowClient(Attack):
     ) -> Iterator[float]:
         """Train the shadow, yielding the loss of each step."""
         auxiliary, server = surface.auxiliary, surface.server
-        reference = Reference(surface.observed(self.observed).tensors, self.alignment)
+        reference = self._reference(surface)
         understood = surface.threat.auxiliary == "same"
         optimizer = torch.optim.Adam(shadow.parameters(), lr=self.learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
         for _ in range(self.steps):
             index = torch.randint(len(auxiliary), (self.batch_size,), generator=generator)
             released = self._released(shadow(auxiliary.images(index)), surface)
-            loss = self.weight * reference.mismatch(released, generator=generator)
+            loss = torch.zeros(())
+            if reference is not None:
+                loss = self.weight * reference.mismatch(released, generator=generator)
             if understood:
                 logits = server(released)
                 loss = loss + nn.functional.cross_entropy(logits, auxiliary.labels[index])
@@ -148,6 +150,12 @@ class ShadowClient(Attack):
             optimizer.step()
             schedule.step()
             yield float(loss.detach())
+
+    def _reference(self, surface: Surface) -> Reference | None:
+        """What the shadow is aligned to; None where it is not."""
+        if not self.weight:
+            return None
+        return Reference(surface.observed(self.observed).tensors, self.alignment)
 
     def _released(self, features: Tensors, surface: Surface) -> Tensors:
         """Protected and encoded features whose gradient is that of the features."""

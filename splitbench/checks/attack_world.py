@@ -197,7 +197,7 @@ def toy_world(
     shapes = ((2, 4, 4), (32,)) if forked else ((4, 4, 4),)
     specs = tuple(TensorSpec(f"tensor{i}", shape) for i, shape in enumerate(shapes))
     cut = Cut("norm", 1, specs, head_flops=512, tail_flops=512, head_params=20, tail_params=260)
-    everyone, others = _images(AUXILIARY + TARGETS, "images"), _images(TRAFFIC, "traffic")
+    everyone, others = toy_images(AUXILIARY + TARGETS, "images"), toy_images(TRAFFIC, "traffic")
     server.learn(client(others.images()), others.labels)
     client.images = 0
     defense = (Noisy() if noisy else Undefended()).eval()
@@ -214,7 +214,7 @@ def toy_world(
     )
 
 
-def _images(count: int, name: str) -> LabeledImages:
+def toy_images(count: int, name: str) -> LabeledImages:
     """Smooth images of four classes: a few cosines with random weights, and a little noise."""
     generator = stream(0, "toy", name)
     wave = torch.cos(pi * (torch.arange(SIDE) + 0.5) / SIDE)

@@ -6,6 +6,7 @@ what an attack needs depends on them.
 
 from typing import Any
 
+from attacks.gradient_free_search import GradientFreeSearch
 from attacks.inverse_network import InverseNetwork
 from attacks.likelihood_maximization import LikelihoodMaximization
 from attacks.nearest_neighbor import NearestNeighbor
@@ -22,6 +23,7 @@ START = NearestNeighbor(neighbors=1)
 TINY: dict[type[Attack], list[dict[str, Any]]] = {
     InverseNetwork: [DECODER],
     ShuffledPairs: [DECODER],
+    GradientFreeSearch: [{"components": 4, "generations": 25}],
     ShadowClient: [
         {
             "decoder": InverseNetwork(**DECODER),
@@ -46,6 +48,7 @@ TINY: dict[type[Attack], list[dict[str, Any]]] = {
 # Other values for keywords where `check_every_knob_matters` cannot make one up.
 OTHERS: dict[type[Attack], dict[str, Any]] = {
     LikelihoodMaximization: {"weights": (10.0,), "warm_start": Ridge(), "max_targets": 3},
+    GradientFreeSearch: {"population": 5, "max_targets": 3},
     NearestNeighbor: {"neighbors": 5},
     Ridge: {"penalties": (0.1,)},
     ShadowClient: {"decoder": InverseNetwork(**{**DECODER, "steps": 19})},
@@ -53,6 +56,7 @@ OTHERS: dict[type[Attack], dict[str, Any]] = {
 
 # Keywords that do not change guesses, with the reason why they are there.
 IDLE: dict[type[Attack], dict[str, str]] = {
+    GradientFreeSearch: {"max_targets": "the runner hands over no more targets than this"},
     LikelihoodMaximization: {"max_targets": "the runner hands over no more targets than this"},
     NearestNeighbor: {"draws": "the toy world's release is not random"},
 }

@@ -1,4 +1,4 @@
-"""The search without gradients reaches what theory allows, and is not fooled by hidden gradients."""
+"""The search without gradients reaches what theory allows, and hidden gradients do not fool it."""
 
 import pytest
 import torch

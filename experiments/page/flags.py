@@ -155,6 +155,14 @@ FLAGS = (
         "Train a still larger attack, until it gains nothing.",
     ),
     Flag(
+        "training_images_leak_more",
+        "training images leak more",
+        "images that the model was trained on, attacked alike, leak more by more than the interval "
+        "of the difference",
+        "Users whose images were used in training give away more than the others.",
+        "Report both numbers; do not attack training images to describe other users.",
+    ),
+    Flag(
         "data_not_saturated",
         "data not saturated",
         "more auxiliary images, all else being equal, raise the leakage by over 0.02 per doubling "

@@ -12,8 +12,6 @@ from splitbench.progress import Progress
 from splitbench.release import Release
 from splitbench.threat import Access, Surface
 
-BATCH = 256
-
 
 class ClassMean(Attack):
     """Guesses the mean auxiliary image of the class that the server predicts (floor F2).
@@ -43,16 +41,14 @@ class ClassMean(Attack):
     def learn(self, surface: Surface, *, generator: torch.Generator) -> Iterator[Progress]:
         """Average the images of each predicted class."""
         del generator
-        auxiliary = surface.auxiliary
+        steps = surface.pair_batches
         sums = torch.zeros(surface.classes, *surface.image_shape, dtype=torch.float64)
         counts = torch.zeros(surface.classes, dtype=torch.float64)
-        steps = -(-len(auxiliary) // BATCH)
-        for step in range(steps):
-            images = auxiliary.images(slice(step * BATCH, (step + 1) * BATCH))
-            predicted = surface.predict(surface.query(images)).argmax(1)
+        for step, (images, release) in enumerate(surface.pairs(), 1):
+            predicted = surface.predict(release).argmax(1)
             sums.index_add_(0, predicted, images.double())
             counts.index_add_(0, predicted, torch.ones(len(images), dtype=torch.float64))
-            yield Progress(step + 1, steps, 0.0)
+            yield Progress(step, steps, 0.0)
         overall = sums.sum(0) / counts.sum()
         means = sums / counts.clamp(min=1)[:, None, None, None]
         self._images = torch.where(counts[:, None, None, None] > 0, means, overall).float()

@@ -114,23 +114,23 @@ class InverseNetwork(Attack):
         """What to paint for the releases of `images`, ``(b, paintings * c, h, w)``."""
         return images
 
-    def held_out(self, surface: Surface) -> Tensor:
-        """The images on which weights are chosen; none keeps the last weights."""
-        return surface.validation.images()
+    def held_out(self, surface: Surface) -> tuple[Tensor, Release] | None:
+        """The pairs on which weights are chosen; none keeps the last weights."""
+        images, release = surface.validation_pairs()
+        return (images, release) if len(images) else None
 
     def learn(self, surface: Surface, *, generator: torch.Generator) -> Iterator[Progress]:
         """Train the decoder."""
         with isolated(generator):
             decoder = self._build(surface)
-        sample = surface.auxiliary.images(slice(MEASURED))
-        seen, mean = _query(surface, sample), surface.auxiliary.images().mean(0)
+        seen = Release.concatenate([release for _, release in surface.pairs(MEASURED)])
+        mean = surface.auxiliary.images().mean(0)
         decoder.to(seen.tensors[0].device).prepare(seen.tensors, mean.repeat(self.paintings, 1, 1))
         averaged = copy.deepcopy(decoder).requires_grad_(False)
         held_out = self.held_out(surface)
-        held_out_release = _query(surface, held_out) if len(held_out) else None
         optimizers = self._optimizers(decoder)
         # Untrained it paints the mean image; training has to do better than that.
-        best = self._evaluate(averaged, held_out_release, held_out)
+        best = self._evaluate(averaged, held_out)
         kept = copy.deepcopy(averaged.state_dict())
         batches = surface.examples(self.batch_size, self.steps)
         for step, (images, release) in enumerate(batches, 1):
@@ -138,8 +138,8 @@ class InverseNetwork(Attack):
             value = self._step(decoder, optimizers, release, self.pairs(images))
             _follow(averaged, decoder, step, self.steps)
             if step % max(1, self.steps // CHECKS) == 0 or step == self.steps:
-                error = self._evaluate(averaged, held_out_release, held_out)
-                if error < best or not len(held_out):
+                error = self._evaluate(averaged, held_out)
+                if error < best or held_out is None:
                     best, kept = error, copy.deepcopy(averaged.state_dict())
             yield Progress(step, self.steps, value)
         averaged.load_state_dict(kept)
@@ -218,15 +218,11 @@ class InverseNetwork(Attack):
         return nn.functional.mse_loss(guess, images)
 
     @torch.no_grad()
-    def _evaluate(self, decoder: PatchDecoder, release: Release | None, images: Tensor) -> float:
-        if release is None:
+    def _evaluate(self, decoder: PatchDecoder, held_out: tuple[Tensor, Release] | None) -> float:
+        if held_out is None:
             return math.inf
+        images, release = held_out
         return float(self._compare(decode(decoder, release).clamp(0, 1), images))
-
-
-def _query(surface: Surface, images: Tensor) -> Release:
-    """Releases of many images, queried in batches."""
-    return Release.concatenate([surface.query(batch) for batch in images.split(BATCH)])
 
 
 def decode(decoder: PatchDecoder, release: Release) -> Tensor:

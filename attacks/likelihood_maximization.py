@@ -133,8 +133,8 @@ class LikelihoodMaximization(Attack):
         self._variance = torch.tensor(1.0)
         self._weight = torch.tensor(self.weights[0])
         if self.warm_start is not None:
-            images = _held_out(surface)
-            error = self._start(surface.query(images), surface, generator) - images
+            images, release = _held_out(surface, HELD_OUT)
+            error = self._start(release, surface, generator) - images
             self._variance = error.square().mean().clamp(min=PRECISION**4)
         if len(self.weights) > 1:
             errors = self._try_weights(surface, generator)
@@ -172,8 +172,7 @@ class LikelihoodMaximization(Attack):
 
     def _try_weights(self, surface: Surface, generator: torch.Generator) -> Tensor:
         """Squared error of each weight (and of the warm start alone) on the same releases."""
-        images = _held_out(surface)[:CHOOSING]
-        release = surface.query(images)
+        images, release = _held_out(surface, CHOOSING)
         index = torch.arange(len(images)).repeat(len(self.weights))
         weights = torch.tensor(self.weights).repeat_interleave(len(images))
         guess = self._search(release[index], weights, surface, generator)
@@ -257,10 +256,10 @@ class LikelihoodMaximization(Attack):
         return best, least
 
 
-def _held_out(surface: Surface) -> Tensor:
-    """Images that no warm start was trained on; of the others where none are held out."""
-    images = surface.validation.images(slice(HELD_OUT))
-    return images if len(images) else surface.auxiliary.images(slice(HELD_OUT))
+def _held_out(surface: Surface, count: int) -> tuple[Tensor, Release]:
+    """Pairs that no warm start was trained on; of the others where none are held out."""
+    images, release = surface.validation_pairs(count)
+    return (images, release) if len(images) else next(surface.pairs(count))
 
 
 def _squared_error(guess: Tensor, images: Tensor) -> Tensor:

@@ -1,14 +1,14 @@
 """Choose among several guesses, image by image, by how well each explains the release."""
 
-import copy
 from collections.abc import Iterator, Mapping
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from scipy.optimize import isotonic_regression
 from torch import Tensor
 
-from splitbench.attack import Attack
+from attacks.combination import Combination
 from splitbench.progress import Progress
 from splitbench.release import Release
 from splitbench.threat import Access, Surface
@@ -19,7 +19,7 @@ FOLDS = 5  # parts of the held-out images, each chosen for by what the others ta
 CLEARLY = 1.0  # standard errors by which the choice must beat the best member
 
 
-class LikelihoodSelection(Attack):
+class LikelihoodSelection(Combination):
     """Shows, for each image, the member's guess with the least squared error as *predicted*.
 
     What an adversary can compute of a guess is how badly its features explain the release, the
@@ -54,44 +54,13 @@ class LikelihoodSelection(Attack):
         Statistical Association 1972. doi:10.1080/01621459.1972.10481216
     """
 
+    own_needs: ClassVar[frozenset[Access]] = frozenset(
+        {Access.AUXILIARY, Access.QUERY, Access.CLIENT}
+    )
+
     _mismatches: Tensor
     _errors: Tensor
     _favourite: Tensor
-
-    def __init__(self, *, members: Mapping[str, Attack]) -> None:
-        if not members:
-            raise ValueError("members={}: want at least one")
-        dotted = [name for name in members if not name or "." in name]
-        if dotted:
-            raise ValueError(f"members={dotted}: names must not be empty or contain a dot")
-        self.members = dict(members)
-
-    @property
-    def needs(self) -> frozenset[Access]:  # type: ignore[override]  # depends on the members
-        """What it asks of the surface."""
-        own = frozenset({Access.AUXILIARY, Access.QUERY, Access.CLIENT})
-        return own.union(*(member.needs for member in self.members.values()))
-
-    @property
-    def per_example(self) -> bool:  # type: ignore[override]  # depends on the members
-        """Whether every member guesses for each example alone."""
-        return all(member.per_example for member in self.members.values())
-
-    @property
-    def max_targets(self) -> int | None:  # type: ignore[override]  # depends on the members
-        """As many targets as every member attacks."""
-        limits = [m.max_targets for m in self.members.values() if m.max_targets is not None]
-        return min(limits, default=None)
-
-    def parts(self) -> tuple[Attack, ...]:
-        """The members."""
-        return tuple(self.members.values())
-
-    def with_parts(self, parts: tuple[Attack, ...]) -> "LikelihoodSelection":
-        """A copy that chooses among these (fitted) members."""
-        other = copy.copy(self)
-        other.members = dict(zip(self.members, parts, strict=True))
-        return other
 
     def learn(self, surface: Surface, *, generator: torch.Generator) -> Iterator[Progress]:
         """Guess held-out images, and learn what each member's mismatch says about its error."""
@@ -100,7 +69,7 @@ class LikelihoodSelection(Attack):
         batches = images.split(BATCH) if len(images) else ()
         for step, batch in enumerate(batches, 1):
             release = surface.query(batch)
-            guesses = self._guesses(release, surface, generator)
+            guesses = self.guesses(release, surface, generator=generator).transpose(0, 1)
             squares = (guesses - batch).square().flatten(2).mean(2)
             found.append(torch.stack([_mismatches(release, guesses, surface), squares]))
             yield Progress(step, len(batches), float(squares.mean(1).min()))
@@ -112,26 +81,19 @@ class LikelihoodSelection(Attack):
         self._favourite = _favourite(mismatches, errors)
 
     def export_state(self) -> Mapping[str, Tensor]:
-        """What was seen of the members, the favourite, and each member's own state."""
-        state = {
+        """What was seen of the members, the favourite, and the members' states."""
+        return {
             "mismatches": self._mismatches,
             "errors": self._errors,
             "favourite": self._favourite,
+            **super().export_state(),
         }
-        for name, member in self.members.items():
-            state |= {f"{name}.{key}": value for key, value in member.export_state().items()}
-        return state
 
     def import_state(self, state: Mapping[str, Tensor], surface: Surface) -> None:
-        """Take everything back; members that are fitted already are left as they are."""
+        """Take everything back."""
         super().import_state(state, surface)
         self._mismatches, self._errors = state["mismatches"], state["errors"]
         self._favourite = state["favourite"]
-        for name, member in self.members.items():
-            if not member.fitted:
-                start = f"{name}."
-                own = {k.removeprefix(start): v for k, v in state.items() if k.startswith(start)}
-                member.import_state(own, surface)
 
     def recover(
         self, release: Release, surface: Surface, *, generator: torch.Generator
@@ -140,16 +102,10 @@ class LikelihoodSelection(Attack):
         if self._favourite >= 0:
             favourite = list(self.members.values())[int(self._favourite)]
             return favourite(release, surface, generator=generator)
-        guesses = self._guesses(release, surface, generator)
+        guesses = self.guesses(release, surface, generator=generator).transpose(0, 1)
         seen = _mismatches(release, guesses, surface)
         chosen = _predicted(self._mismatches, self._errors, seen).argmin(0)
         return guesses[chosen, torch.arange(len(release))]
-
-    def _guesses(
-        self, release: Release, surface: Surface, generator: torch.Generator
-    ) -> Float[Tensor, "m b c h w"]:
-        members = self.members.values()
-        return torch.stack([m(release, surface, generator=generator) for m in members])
 
 
 @torch.no_grad()

@@ -12,8 +12,6 @@ from splitbench.progress import Progress
 from splitbench.release import Release
 from splitbench.threat import Access, Surface
 
-BATCH = 256
-
 
 class NearestNeighbor(Attack):
     """Returns the mean of the k auxiliary images whose releases are nearest.
@@ -35,7 +33,7 @@ class NearestNeighbor(Attack):
         neighbors: How many are averaged, >= 1; None lets the held-out auxiliary images choose.
         whiten: Principal components to whiten to, or 0 for standardised features.
         draws: Releases of each auxiliary image that are averaged, >= 1; fewer where each release
-            is pooled from several observations.
+            is pooled from several observations, and one under a query budget.
 
     Deviations from the paper:
         None; the method is folklore.
@@ -68,9 +66,11 @@ class NearestNeighbor(Attack):
     def learn(self, surface: Surface, *, generator: torch.Generator) -> Iterator[Progress]:
         """Query all auxiliary images and keep their features; choose k."""
         del generator
-        self._images = surface.auxiliary.images()
-        filed = [self._file(batch, surface) for batch in self._images.split(BATCH)]
-        features, denoised = (torch.cat(parts) for parts in zip(*filed, strict=True))
+        filed = [
+            (images, *self._file(images, release.flat(), surface))
+            for images, release in surface.pairs()
+        ]
+        self._images, features, denoised = (torch.cat(part) for part in zip(*filed, strict=True))
         self._mean = features.mean(0)
         self._map = self._axes(features - self._mean)
         self._keys = self._key(denoised)
@@ -102,11 +102,11 @@ class NearestNeighbor(Attack):
         nearest = self._nearest(release, int(self._k))
         return torch.stack([self._images[index].mean(0) for index in nearest])
 
-    def _file(self, images: Tensor, surface: Surface) -> tuple[Tensor, Tensor]:
+    def _file(self, images: Tensor, first: Tensor, surface: Surface) -> tuple[Tensor, Tensor]:
         """One release of each image, and the mean of several where the release is random."""
-        first = surface.query(images).flat()
         total = first.clone()
-        draws = max(1, self.draws // surface.threat.observations)
+        limited = surface.threat.query_budget is not None
+        draws = 1 if limited else max(1, self.draws // surface.threat.observations)
         for _ in range(draws - 1):
             again = surface.query(images).flat()
             if torch.equal(again, first):
@@ -116,11 +116,11 @@ class NearestNeighbor(Attack):
 
     def _choose(self, surface: Surface) -> int:
         """The k with the least squared error on the held-out images."""
-        held_out = surface.validation.images()
+        held_out, release = surface.validation_pairs()
         if not len(held_out):
             return 1
         most = min(max(self.CHOICES), len(self._images))
-        nearest = self._nearest(surface.query(held_out), most)
+        nearest = self._nearest(release, most)
         sums = self._images[nearest].cumsum(1)
         candidates = [k for k in self.CHOICES if k <= most]
         errors = [float((sums[:, k - 1] / k - held_out).square().mean()) for k in candidates]

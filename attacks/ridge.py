@@ -12,8 +12,6 @@ from splitbench.progress import Progress
 from splitbench.release import Release
 from splitbench.threat import Access, Surface
 
-BATCH = 256
-
 
 class Ridge(Attack):
     """Ridge regression from the release to the image.
@@ -54,10 +52,12 @@ class Ridge(Attack):
         self.penalties = tuple(float(p) for p in penalties)
 
     def learn(self, surface: Surface, *, generator: torch.Generator) -> Iterator[Progress]:
-        """Query all auxiliary images, then solve."""
+        """Query all auxiliary images (or those that a budget buys), then solve."""
         del generator
-        features, images = _collect(surface, surface.auxiliary.images())
-        held_features, held_images = _collect(surface, surface.validation.images())
+        parts = [(release.flat(), images) for images, release in surface.pairs()]
+        features, images = (torch.cat(p).flatten(1).double() for p in zip(*parts, strict=True))
+        held_images, held_out = surface.validation_pairs()
+        held_features, held_images = held_out.flat().double(), held_images.flatten(1).double()
         mean, scale = _standardisation(features)
         center = images.mean(0)
         solver = _Solver((features - mean) * scale, images - center)
@@ -127,15 +127,6 @@ class _Solver:
         inverse = torch.where(shifted > self._tiny, 1 / shifted, torch.zeros_like(shifted))
         shrunk: Tensor = inverse[:, None] * self._target
         return shrunk
-
-
-def _collect(surface: Surface, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Flat features and flat images in float64, queried in batches."""
-    if not len(images):
-        width = sum(spec.numel for spec in surface.specs)
-        return torch.zeros(0, width).double(), images.flatten(1).double()
-    parts = [surface.query(batch).flat() for batch in images.split(BATCH)]
-    return torch.cat(parts).double(), images.flatten(1).double()
 
 
 def _standardisation(features: Tensor) -> tuple[Tensor, Tensor]:

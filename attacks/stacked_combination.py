@@ -1,14 +1,14 @@
 """Several guesses made into one, by weights that held-out images decide."""
 
-import copy
 from collections.abc import Iterator, Mapping
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from scipy.optimize import nnls
 from torch import Tensor
 
-from splitbench.attack import Attack
+from attacks.combination import Combination
 from splitbench.progress import Progress
 from splitbench.release import Release
 from splitbench.threat import Access, Surface
@@ -18,7 +18,7 @@ FOLDS = 5  # parts of the held-out images, each guessed with weights that the ot
 EMPTY = 1e-12  # directions of the members' guesses with a smaller share of power are dropped
 
 
-class StackedCombination(Attack):
+class StackedCombination(Combination):
     """Adds up other attacks' guesses: ``mean + sum_i w_i (guess_i - mean)``, every ``w_i >= 0``.
 
     The mean is that of the auxiliary images, so weights that sum to less than one shrink towards
@@ -53,43 +53,10 @@ class StackedCombination(Attack):
         Wolpert. "Stacked generalization". Neural Networks 1992. doi:10.1016/S0893-6080(05)80023-1
     """
 
+    own_needs: ClassVar[frozenset[Access]] = frozenset({Access.AUXILIARY, Access.QUERY})
+
     _weights: Tensor
     _mean: Tensor
-
-    def __init__(self, *, members: Mapping[str, Attack]) -> None:
-        if not members:
-            raise ValueError("members={}: want at least one")
-        dotted = [name for name in members if not name or "." in name]
-        if dotted:
-            raise ValueError(f"members={dotted}: names must not be empty or contain a dot")
-        self.members = dict(members)
-
-    @property
-    def needs(self) -> frozenset[Access]:  # type: ignore[override]  # depends on the members
-        """What it asks of the surface."""
-        own = frozenset({Access.AUXILIARY, Access.QUERY})
-        return own.union(*(member.needs for member in self.members.values()))
-
-    @property
-    def per_example(self) -> bool:  # type: ignore[override]  # depends on the members
-        """Whether every member guesses for each example alone."""
-        return all(member.per_example for member in self.members.values())
-
-    @property
-    def max_targets(self) -> int | None:  # type: ignore[override]  # depends on the members
-        """As many targets as every member attacks."""
-        limits = [m.max_targets for m in self.members.values() if m.max_targets is not None]
-        return min(limits, default=None)
-
-    def parts(self) -> tuple[Attack, ...]:
-        """The members."""
-        return tuple(self.members.values())
-
-    def with_parts(self, parts: tuple[Attack, ...]) -> "StackedCombination":
-        """A copy that combines these (fitted) members."""
-        other = copy.copy(self)
-        other.members = dict(zip(self.members, parts, strict=True))
-        return other
 
     def learn(self, surface: Surface, *, generator: torch.Generator) -> Iterator[Progress]:
         """Guess the held-out images, and weigh the members."""
@@ -102,27 +69,18 @@ class StackedCombination(Attack):
         seen = []
         for step, batch in enumerate(batches, 1):
             release = surface.query(batch)
-            guesses = [m(release, surface, generator=generator) for m in self.members.values()]
-            seen.append(torch.stack(guesses, dim=1))
+            seen.append(self.guesses(release, surface, generator=generator))
             yield Progress(step, len(batches), float((seen[-1] - batch[:, None]).square().mean()))
         self._weights = _weigh(torch.cat(seen), images, self._mean)
 
     def export_state(self) -> Mapping[str, Tensor]:
-        """Weights ``(members,)``, the mean image, and each member's state under its name."""
-        state = {"weights": self._weights, "mean": self._mean}
-        for name, member in self.members.items():
-            state |= {f"{name}.{key}": value for key, value in member.export_state().items()}
-        return state
+        """Weights ``(members,)``, the mean image, and the members' states."""
+        return {"weights": self._weights, "mean": self._mean, **super().export_state()}
 
     def import_state(self, state: Mapping[str, Tensor], surface: Surface) -> None:
-        """Take everything back; members that are fitted already are left as they are."""
+        """Take everything back."""
         super().import_state(state, surface)
         self._weights, self._mean = state["weights"], state["mean"]
-        for name, member in self.members.items():
-            if not member.fitted:
-                start = f"{name}."
-                own = {k.removeprefix(start): v for k, v in state.items() if k.startswith(start)}
-                member.import_state(own, surface)
 
     def recover(
         self, release: Release, surface: Surface, *, generator: torch.Generator

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from defenses.fine_tuning import fine_tune_server
+from defenses.fine_tuning import check_schedule, fine_tune_server
 from defenses.noise_scale import NoiseScale
 from splitbench.data.images import LabeledImages
 from splitbench.defense import Defense, Guarantee, OnStep, silent
@@ -44,12 +44,9 @@ class AdditiveNoise(Defense, ABC):
             raise ValueError(f"noise_std={noise_std}: must be finite and not negative; 0 is off")
         if per not in ("tensor", "channel"):
             raise ValueError(f"per={per!r}: choose 'tensor' or 'channel'")
-        if finetune_epochs < 0:
-            raise ValueError(f"finetune_epochs={finetune_epochs}: must not be negative; 0 is off")
-        if not learning_rate > 0:
-            raise ValueError(f"learning_rate={learning_rate}: must be positive")
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size}: must be at least 1")
+        check_schedule(
+            finetune_epochs=finetune_epochs, learning_rate=learning_rate, batch_size=batch_size
+        )
         self.noise_std = noise_std
         self.per = per
         self.finetune_epochs = finetune_epochs

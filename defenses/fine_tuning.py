@@ -15,6 +15,20 @@ from splitbench.release import Tensors
 from splitbench.split import Split
 
 
+def check_schedule(*, finetune_epochs: int, learning_rate: float, batch_size: int) -> None:
+    """Refuse keywords of a defense with which `fine_tune` could not run.
+
+    Raises:
+        ValueError: Negative epochs, or a step size or batch size that is not positive.
+    """
+    if finetune_epochs < 0:
+        raise ValueError(f"finetune_epochs={finetune_epochs}: must not be negative; 0 is off")
+    if not learning_rate > 0:
+        raise ValueError(f"learning_rate={learning_rate}: must be positive")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: must be at least 1")
+
+
 def fine_tune(
     modules: Sequence[nn.Module],
     loss: Callable[[Tensor, Tensor], Tensor],

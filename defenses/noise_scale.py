@@ -66,14 +66,14 @@ class NoiseScale(nn.Module):
         squares = values.double().square()
         if self.per == "tensor":
             return squares.mean()
-        axis = _channel_axis(values)
+        axis = channel_axis(values)
         return squares.mean([a for a in range(values.ndim) if a != axis])
 
     def _spread(self, rms: Tensor, values: Tensor) -> Tensor:
         if self.per == "tensor":
             return rms
         shape = [1] * values.ndim
-        shape[_channel_axis(values)] = len(rms)
+        shape[channel_axis(values)] = len(rms)
         return rms.view(shape)
 
     @staticmethod
@@ -88,5 +88,6 @@ class NoiseScale(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-def _channel_axis(values: Tensor) -> int:
+def channel_axis(values: Tensor) -> int:
+    """Axis of the channels of a batch: 1 of images, the last one of tokens and of vectors."""
     return 1 if values.ndim == 4 else values.ndim - 1

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from defenses.fine_tuning import fine_tune
+from defenses.fine_tuning import check_schedule, fine_tune
 from splitbench.codecs.uniform import Uniform
 from splitbench.data.images import LabeledImages
 from splitbench.defense import Defense, Guarantee, OnStep, silent
@@ -78,12 +78,9 @@ class Quantization(Defense):
         super().__init__()
         if trains not in ("server", "both"):
             raise ValueError(f"trains={trains!r}: choose 'server' or 'both'")
-        if finetune_epochs < 0:
-            raise ValueError(f"finetune_epochs={finetune_epochs}: must not be negative; 0 is off")
-        if not learning_rate > 0:
-            raise ValueError(f"learning_rate={learning_rate}: must be positive")
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size}: must be at least 1")
+        check_schedule(
+            finetune_epochs=finetune_epochs, learning_rate=learning_rate, batch_size=batch_size
+        )
         # Refuses what it cannot do, and makes a pair of a list, which is what yaml has.
         self._codec = Uniform(bits=bits, per=per, clip=clip, entropy=entropy)  # type: ignore[arg-type]
         self.bits = bits

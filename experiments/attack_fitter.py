@@ -1,12 +1,13 @@
 """Fits the attacks of a job, those at all cuts side by side."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from experiments.job import Job, Target
 from experiments.store import Product, digest
 from splitbench.attack import Attack
 from splitbench.fitting import fit_together
+from splitbench.pool import Spent
 from splitbench.progress import Progress
 from splitbench.rng import stream
 
@@ -18,12 +19,12 @@ class Fitted:
     Attributes:
         attack: The fitted attack.
         seconds: Spent fitting it and its parts, when it was fitted.
-        queries: Images it sent through the client, its parts included.
+        spent: What it queried for that, its parts included.
     """
 
     attack: Attack
     seconds: float
-    queries: int
+    spent: Spent
 
 
 class AttackFitter:
@@ -102,7 +103,9 @@ class AttackFitter:
         product = self.job.store.product("attack", key, Product)
         surface = self.job.surface(self.targets[cut], attack, "fit")
         attack.import_state(product.tensors, surface)
-        return Fitted(attack, float(product.facts["seconds"]), int(product.facts["queries"]))
+        facts = product.facts
+        spent = Spent(queries=int(facts["queries"]), pooled=int(facts["pooled"]))
+        return Fitted(attack, float(facts["seconds"]), spent)
 
     def _learn(
         self, attacks: Mapping[str, tuple[Attack, list[Fitted]]]
@@ -112,7 +115,10 @@ class AttackFitter:
         seed, last = self.job.seed, list(attacks)[-1]
         surfaces = {
             cut: self.job.surface(
-                self.targets[cut], attack, "fit", spent=sum(p.queries for p in parts)
+                self.targets[cut],
+                attack,
+                "fit",
+                spent=Spent.together([part.spent for part in parts]),
             )
             for cut, (attack, parts) in attacks.items()
         }
@@ -133,10 +139,9 @@ class AttackFitter:
         for cut, (attack, parts) in attacks.items():
             error = fits[cut].error
             seconds = fits[cut].seconds + sum(p.seconds for p in parts)
-            queries = surfaces[cut].queries + sum(p.queries for p in parts)
-            outcome[cut] = error or Fitted(attack, seconds, queries)
+            spent = surfaces[cut].spent
+            outcome[cut] = error or Fitted(attack, seconds, spent)
             if error is None:
-                facts = {"seconds": seconds, "queries": queries}
-                product = Product(attack.export_state(), facts)
+                product = Product(attack.export_state(), {"seconds": seconds, **asdict(spent)})
                 self.job.store.put("attack", self._key(cut, attack), product)
         return outcome

@@ -43,7 +43,21 @@ def build(node: dict[str, Any], **given: Any) -> Any:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        raise UserError(f"{node.get('_target_', node)}: {cause}") from error
+        words = _misplaced_words(node) if isinstance(cause, TypeError) else ""
+        raise UserError(f"{node.get('_target_', node)}: {words or cause}") from error
+
+
+def _misplaced_words(node: dict[str, Any]) -> str:
+    """Arguments that are text where the class wants a number."""
+    from hydra.utils import get_class
+
+    hints = get_class(node["_target_"]).__init__.__annotations__
+    wrong = [
+        f"{key}={value!r}"
+        for key, value in node.items()
+        if isinstance(value, str) and hints.get(key) in (int, float, bool, "int", "float", "bool")
+    ]
+    return f"{', '.join(wrong)}: want a number" if wrong else ""
 
 
 def without(config: dict[str, Any], *keys: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from experiments.compose import build, plain
 from experiments.errors import UserError
+from experiments.explain import sentence
 
 if TYPE_CHECKING:
     from splitbench.split import Cut
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
         with initialize_config_module("configs", version_base="1.3"):
             table = cuts_table(_cuts(plain(compose("cuts", overrides=words))))
     except (UserError, HydraException, OmegaConfBaseException, OSError, ValueError) as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {sentence(error)}\n")
         return 2
     Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
     return 0

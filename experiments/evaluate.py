@@ -180,14 +180,17 @@ class _Evaluation:
             diagnostics = attack.diagnostics(guess, target.release[slice(len(guess))], surface)
         except Exception as error:  # noqa: BLE001  # becomes the record of a failed cell
             return error
-        cost = {"attack_seconds": fitted.seconds + seconds, "queries": fitted.queries + queries}
+        cost = {
+            "attack_seconds": fitted.seconds + seconds,
+            "queries": fitted.spent.queries + queries,
+        }
         return judge.verdict(guess, cut, attack, cost, diagnostics)
 
     def _recover(self, fitted: Fitted, target: Target) -> tuple[Tensor, float, int]:
         attack = fitted.attack
         limit = attack.max_targets
         release = target.release if limit is None else target.release[slice(0, limit)]
-        surface = self.job.surface(target, attack, "recover", spent=fitted.queries)
+        surface = self.job.surface(target, attack, "recover", spent=fitted.spent)
         cut = target.deployment.split.cut.name
         generator = stream(self.job.seed, "attack", repr(attack), cut, "recover")
         began = time.perf_counter()

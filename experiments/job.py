@@ -18,8 +18,10 @@ from splitbench.data.images import Roles
 from splitbench.defense import Defense
 from splitbench.deployment import Deployment, SharedClient
 from splitbench.feed import Feed
+from splitbench.pool import NOTHING, Pool, Spent
 from splitbench.release import Release, TensorSpec
 from splitbench.rng import isolated, stream
+from splitbench.shadow import Traffic
 from splitbench.split import Cut, CutError, Cuttable, Split, Taps
 from splitbench.threat import Surface, ThreatModel
 
@@ -53,6 +55,8 @@ class Job:
         self.reporter = reporter
         self.seed = int(config["seed"])
         self.code = source_digest()
+        self._pools: dict[str, Pool] = {}
+        self._traffic: dict[str, Traffic] = {}
 
     @cached_property
     def roles(self) -> Roles:
@@ -203,13 +207,34 @@ class Job:
         """The judge's data, from which the floors are learnt under every threat model."""
         return Feed(self.roles.calibration, seed=self.seed, validation_fraction=0.0, flip=False)
 
-    def surface(self, target: Target, attack: Attack, purpose: str, *, spent: int = 0) -> Surface:
+    def surface(
+        self, target: Target, attack: Attack, purpose: str, *, spent: Spent = NOTHING
+    ) -> Surface:
         """What the job's adversary may touch at one cut, for one attack and purpose.
 
-        `spent` is what that attack has queried already, its parts included.
+        `spent` is what that attack has queried already, its parts included. All attacks at one
+        cut are given the same pool and the same traffic; each pays for the pool itself.
         """
-        feed = self.auxiliary_feed
-        return self._surface(target, attack, purpose, self.threat, feed, spent=spent)
+        key, threat, feed = target.key, self.threat, self.auxiliary_feed
+        if threat.query_budget is not None and key not in self._pools:
+            self._pools[key] = Pool.of(target.deployment, threat, feed, seed=self.seed)
+        if key not in self._traffic:
+            self._traffic[key] = Traffic(
+                target.deployment,
+                self.roles.calibration,
+                observations=threat.observations,
+                seed=self.seed,
+            )
+        return self._surface(
+            target,
+            attack,
+            purpose,
+            threat,
+            feed,
+            spent=spent,
+            pool=self._pools.get(key),
+            traffic=self._traffic[key],
+        )
 
     def judges_surface(self, target: Target, floor: Attack) -> Surface:
         """For the floors: calibration data and every access, whatever the threat model."""
@@ -224,7 +249,9 @@ class Job:
         threat: ThreatModel,
         feed: Feed,
         *,
-        spent: int = 0,
+        spent: Spent = NOTHING,
+        pool: Pool | None = None,
+        traffic: Traffic | None = None,
     ) -> Surface:
         return Surface(
             target.deployment,
@@ -235,6 +262,8 @@ class Job:
             seed=self.seed,
             purpose=f"{purpose} {attack!r}",
             spent=spent,
+            pool=pool,
+            traffic=traffic,
         )
 
 

@@ -76,6 +76,8 @@ class Judge:
         for node in job.config["metrics"].values():
             metric: Metric = build(dict(node))
             self.metrics.append(metric.bind(self.evaluator) if metric.needs_evaluator else metric)
+            if metric.needs_gallery:
+                self._enroll(metric)
         self._ceiling = self.score(self.truth)
         self._floors: dict[str, Arrays] = {}
         self._facts: dict[str, dict[str, Any]] = {}
@@ -119,12 +121,30 @@ class Judge:
             if metric.key in self.unavailable:
                 continue
             n = min(len(guess), self.limits.get(metric.key, len(guess)))
-            truth = self.truth[:n] if metric.compares_with == "images" else self.labels[:n]
             try:
-                scores[metric.key] = metric(guess[:n], truth).numpy()
+                scores[metric.key] = metric(guess[:n], self._truth_for(metric)[:n]).numpy()
             except MetricUnavailableError as error:
                 self.unavailable[metric.key] = str(error)
         return scores
+
+    def _enroll(self, metric: Metric) -> None:
+        """Put the victim's training photographs on file, where they say whom they show."""
+        train = self.job.roles.train
+        if train.identities is None:
+            self.unavailable[metric.key] = "the data set does not say who is in the picture"
+            return
+        try:
+            metric.enroll(train.images(), train.identities)
+        except MetricUnavailableError as error:
+            self.unavailable[metric.key] = str(error)
+
+    def _truth_for(self, metric: Metric) -> Tensor:
+        if metric.compares_with == "images":
+            return self.truth
+        persons = self.job.roles.target.identities
+        return (
+            persons if metric.compares_with == "identities" and persons is not None else self.labels
+        )
 
     def see(self, target: Target) -> None:
         """Learn the floors of one cut, and what holds for every attack on it."""

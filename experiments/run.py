@@ -17,6 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments.compose import plain, source_digest, without
 from experiments.console import Reporter
 from experiments.errors import UserError
+from experiments.explain import sentence
+from experiments.settings import check_settings
 from experiments.store import Store, digest
 from hydra_plugins.applicable_sweeper import as_sweep
 
@@ -36,6 +38,7 @@ def job(config: DictConfig) -> None:
     choices = dict(HydraConfig.get().runtime.choices)
     overrides = list(HydraConfig.get().overrides.task)
     values = plain(config)
+    check_settings(values)
     values["protocol"] = protocol(values, overrides)
     store = Store(Path(values["paths"]["runs"]))
     name = job_id(values)
@@ -74,12 +77,12 @@ def main(arguments: Sequence[str]) -> int:
     if {"-m", "--multirun"} & set(words):
         words = as_sweep(words)
     sys.argv = ["splitbench run", *words]
-    mistakes: list[UserError | OSError] = []
+    mistakes: list[UserError | OmegaConfBaseException | OSError] = []
 
     def task(config: DictConfig) -> None:
         try:
             job(config)
-        except (UserError, OSError) as error:
+        except (UserError, OmegaConfBaseException, OSError) as error:
             # Hydra announces whatever a job raises; where it is the only job, say it once.
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
@@ -96,12 +99,3 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write("stopped; finished cells are kept, run the same command to go on\n")
         return 130
     return 0
-
-
-def sentence(error: BaseException) -> str:
-    """What went wrong, without Hydra's wrapping."""
-    text = str(error).strip()
-    cause = error.__cause__
-    if isinstance(error, HydraException) and cause is not None and str(cause) not in text:
-        text = f"{text} ({cause})"
-    return text

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from splitbench.codec import Codec
 from splitbench.defense import Defense
@@ -29,6 +29,20 @@ class SharedClient:
             with torch.no_grad():
                 self._last = images, self.taps(images)
         return self._last[1][cut]
+
+
+class ServerSide(nn.Module):
+    """Released tensors to logits: the server's part of the defense, then the server."""
+
+    def __init__(self, defense: Defense, server: nn.Module) -> None:
+        super().__init__()
+        self.defense = defense
+        self.server = server
+
+    def forward(self, tensors: Tensors) -> Tensor:
+        """Tensors of a release to logits ``(b, classes)``."""
+        logits: Tensor = self.server(self.defense.restore(tensors))
+        return logits
 
 
 @dataclass(frozen=True)
@@ -63,7 +77,13 @@ class Deployment:
         self, images: Tensor, *, generator: torch.Generator, observations: int = 1
     ) -> Release:
         """What arrives after defense and codec, simulated without making bytes."""
-        features = self.features(images)
+        return self.message(self.features(images), generator=generator, observations=observations)
+
+    @torch.no_grad()
+    def message(
+        self, features: Tensors, *, generator: torch.Generator, observations: int = 1
+    ) -> Release:
+        """What arrives of given features, simulated without making bytes."""
         seen = [
             self.codec.transform(self.defense.protect(features, generator=generator))
             for _ in range(observations)

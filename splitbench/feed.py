@@ -37,7 +37,7 @@ class Feed:
         self.train = images.subset(order[held_out:])
         self._seed = seed
         self._flip = flip
-        self._epoch: tuple[int, Tensor] | None = None
+        self._epoch: tuple[tuple[int, int], Tensor] | None = None
         self._last: tuple[tuple[int, int], Tensor] | None = None
 
     def batch(self, batch_size: int, step: int) -> Tensor:
@@ -46,20 +46,42 @@ class Feed:
             self._last = (batch_size, step), self._draw(batch_size, step)
         return self._last[1]
 
+    @property
+    def views(self) -> int:
+        """Different images that a training image yields: itself, and itself mirrored."""
+        return 2 if self._flip else 1
+
+    def numbered(self, numbers: Tensor) -> Tensor:
+        """Training images in a fixed order without end: all of them, all mirrored, all again.
+
+        Args:
+            numbers: Places in that order, ``(k,)``, >= 0.
+
+        Returns:
+            Images ``(k, c, h, w)`` in [0, 1].
+        """
+        rounds = numbers.div(max(1, len(self.train)), rounding_mode="floor")
+        images = self.train.images(numbers % max(1, len(self.train)))
+        mirrored = rounds % self.views == 1
+        return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+
+    def shuffled(self, count: int, batch_size: int, step: int) -> Tensor:
+        """Which of `count` things batch number `step` shows: each once in each epoch."""
+        size = min(batch_size, count)
+        epoch, place = divmod(step, count // size)
+        return self._permutation(epoch, count)[place * size : (place + 1) * size]
+
     def _draw(self, batch_size: int, step: int) -> Tensor:
-        size = min(batch_size, len(self.train))
-        per_epoch = len(self.train) // size
-        epoch, place = divmod(step, per_epoch)
-        index = self._permutation(epoch)[place * size : (place + 1) * size]
-        images = self.train.images(index)
+        images = self.train.images(self.shuffled(len(self.train), batch_size, step))
+        size = len(images)
         if self._flip:
             generator = stream(self._seed, "feed", "flip", str(step))
             mirrored = torch.rand(size, generator=generator) < 0.5
             images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
         return images
 
-    def _permutation(self, epoch: int) -> Tensor:
-        if self._epoch is None or self._epoch[0] != epoch:
+    def _permutation(self, epoch: int, count: int) -> Tensor:
+        if self._epoch is None or self._epoch[0] != (epoch, count):
             generator = stream(self._seed, "feed", "epoch", str(epoch))
-            self._epoch = epoch, torch.randperm(len(self.train), generator=generator)
+            self._epoch = (epoch, count), torch.randperm(count, generator=generator)
         return self._epoch[1]

@@ -20,14 +20,17 @@ class Metric(Described, ABC):
     Class attributes:
         key: Column name with its unit, e.g. ``psnr_db``.
         leaks: Direction in which the adversary knows more.
-        compares_with: What the truth is: the true ``images``, or their class ``labels``.
+        compares_with: What the truth is: the true ``images``, their class ``labels``, or the
+            ``identities`` of the persons in them.
         needs_evaluator: Must be bound (`bind`) to an independent classifier before it scores.
+        needs_gallery: Must be given photographs of the persons (`enroll`) before it scores.
     """
 
     key: ClassVar[str]
     leaks: ClassVar[Literal["up", "down"]]
-    compares_with: ClassVar[Literal["images", "labels"]] = "images"
+    compares_with: ClassVar[Literal["images", "labels", "identities"]] = "images"
     needs_evaluator: ClassVar[bool] = False
+    needs_gallery: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -43,6 +46,16 @@ class Metric(Described, ABC):
         del evaluator
         return self
 
+    def enroll(
+        self, photographs: Float[Tensor, "b c h w"], identities: Int[Tensor, " b"]
+    ) -> "Metric":
+        """Use these photographs of known persons, none of which is a target; returns self.
+
+        Metrics that need none ignore them.
+        """
+        del photographs, identities
+        return self
+
     @final
     def __call__(
         self, guess: Float[Tensor, "b c h w"], truth: Float[Tensor, "b c h w"] | Int[Tensor, " b"]
@@ -51,14 +64,16 @@ class Metric(Described, ABC):
 
         Args:
             guess: Images in [0, 1].
-            truth: Images in [0, 1] of the same shape, or class labels (see `compares_with`).
+            truth: Images in [0, 1] of the same shape, class labels, or identities (see
+                `compares_with`).
 
         Returns:
             Float64 scores on the CPU, one per example.
 
         Raises:
             ValueError: No images, values outside [0, 1], not finite, or shapes that differ.
-            MetricUnavailableError: Weights or an evaluator that the metric needs are missing.
+            MetricUnavailableError: Weights, an evaluator or a gallery that the metric needs are
+                missing.
         """
         guess, truth = guess.detach(), truth.detach()
         _check_images("guess", guess)

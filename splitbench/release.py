@@ -60,7 +60,7 @@ class Release:
     def flat(self) -> Tensor:
         """All values that the adversary sees as one float matrix, shape ``(b, values)``."""
         parts = [*self.tensors, *self.side.values()]
-        return torch.cat([p.reshape(len(p), -1).float() for p in parts], dim=1)
+        return torch.cat([p.unsqueeze(-1).flatten(1).float() for p in parts], dim=1)
 
     def detach(self) -> "Release":
         """The same release outside any autograd graph."""

@@ -1,88 +1,28 @@
 """What an adversary may touch, as a capability object that grants, counts and remembers."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Literal
+from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
-from splitbench.data.images import LabeledImages
 from splitbench.defense import Defense
-from splitbench.deployment import Deployment
+from splitbench.deployment import Deployment, ServerSide
 from splitbench.feed import Feed
+from splitbench.pool import NOTHING, Pool, Spent
+from splitbench.questions import Questions
 from splitbench.release import Release, Tensors, TensorSpec
-from splitbench.rng import stream
+from splitbench.shadow import Traffic, forgotten
+from splitbench.threat_model import Access, ThreatModel, ThreatModelError
+
+__all__ = ["Access", "Surface", "ThreatModel", "ThreatModelError"]
 
 
-class ThreatModelError(PermissionError):
-    """An attack reached for something that the threat model does not grant."""
-
-
-class Access(StrEnum):
-    """Things that a threat model may grant."""
-
-    AUXILIARY = "auxiliary"
-    QUERY = "query"
-    CLIENT = "client"
-    DEFENSE = "defense"
-    SERVER = "server"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ThreatModel:
-    """Who attacks, and with what. Kerckhoffs' default: all is known but the message's randomness.
-
-    Attributes:
-        client: ``weights`` (white box: parameters and gradients), ``query`` (black box: any image
-            may be sent through the device) or ``none``.
-        defense: ``known`` (adaptive: the adversary simulates the defended release) or ``hidden``
-            (naive: it expects the undefended features and trains on those). Hidden is there to
-            show what ignoring a defense costs an attack, never to rank a defense.
-        auxiliary: ``same`` distribution as the targets, disjoint from them, or ``none``.
-        query_budget: Images that may be queried; None is unlimited.
-        observations: Releases of each target that the adversary collects, each with fresh
-            randomness; they are pooled into one (`Defense.pool`).
-    """
-
-    client: Literal["none", "query", "weights"] = "weights"
-    defense: Literal["hidden", "known"] = "known"
-    auxiliary: Literal["none", "same"] = "same"
-    query_budget: int | None = None
-    observations: int = 1
-
-    def __post_init__(self) -> None:
-        for field, allowed in (
-            ("client", ("none", "query", "weights")),
-            ("defense", ("hidden", "known")),
-            ("auxiliary", ("none", "same")),
-        ):
-            if getattr(self, field) not in allowed:
-                raise ValueError(f"threat.{field}={getattr(self, field)!r}: choose from {allowed}")
-        if self.observations < 1:
-            raise ValueError(f"threat.observations={self.observations}: must be at least 1")
-        if self.query_budget is not None and self.query_budget < 0:
-            raise ValueError(f"threat.query_budget={self.query_budget}: must not be negative")
-
-    def grants(self) -> frozenset[Access]:
-        """The accesses of this adversary. It always runs the server, being the server."""
-        granted = {Access.SERVER}
-        if self.client != "none":
-            granted.add(Access.QUERY)
-        if self.client == "weights":
-            granted.add(Access.CLIENT)
-        if self.defense == "known":
-            granted.add(Access.DEFENSE)
-        if self.auxiliary != "none":
-            granted.add(Access.AUXILIARY)
-        return frozenset(granted)
-
-
-class Surface:
+class Surface(Questions):
     """All that one adversary may touch at one cut.
 
     Every access is checked against the threat model and remembered in `used`; every image that
-    is sent through the client is counted in `queries`.
+    is sent through the client is counted in `queries`, and those that the query budget does not
+    allow, which are never sent, in `refused`.
     """
 
     def __init__(
@@ -95,7 +35,9 @@ class Surface:
         image_shape: tuple[int, int, int],
         seed: int,
         purpose: str = "simulation",
-        spent: int = 0,
+        spent: Spent = NOTHING,
+        pool: Pool | None = None,
+        traffic: Traffic | None = None,
     ) -> None:
         """Open a surface.
 
@@ -108,19 +50,24 @@ class Surface:
             seed: Of the adversary's own simulations; never that of the victim's releases.
             purpose: Names the stream of randomness: one surface per purpose, so that what an
                 attack draws does not depend on what was drawn (or loaded from a store) before.
-            spent: Queries that this adversary made through other surfaces: they count against the
-                budget, but not in `queries`.
+            spent: By this adversary through other surfaces: it counts against the budget, but not
+                in `queries`.
+            pool: What the query budget buys, shared by all surfaces of this adversary at this
+                cut; None gives this surface one of its own.
+            traffic: Of other users, whose releases the adversary observes; None for none.
         """
-        self.threat = threat
+        super().__init__(
+            deployment,
+            threat,
+            feed=feed,
+            image_shape=image_shape,
+            seed=seed,
+            purpose=purpose,
+            spent=spent,
+            pool=pool,
+        )
         self.classes = classes
-        self.image_shape = image_shape
-        self.used: frozenset[Access] = frozenset()
-        self.queries = 0
-        self._spent = spent
-        self._deployment = deployment if threat.defense == "known" else deployment.undefended()
-        self._real = deployment
-        self._feed = feed
-        self._generator = stream(seed, "adversary", purpose, deployment.split.cut.name)
+        self._traffic = traffic
 
     @property
     def specs(self) -> tuple[TensorSpec, ...]:
@@ -133,54 +80,67 @@ class Surface:
         self._grant(Access.CLIENT)
         return self._deployment.split.client
 
+    def architecture(self, *, generator: torch.Generator) -> nn.Module:
+        """A trainable copy of the client that has forgotten what it learnt.
+
+        Every call initialises a fresh one, in training mode. Needs ``Access.ARCHITECTURE``.
+        """
+        self._grant(Access.ARCHITECTURE)
+        return forgotten(self._deployment.split.client, generator=generator)
+
+    @property
+    def server(self) -> nn.Module:
+        """What the adversary runs, released tensors to logits; frozen, gradients flow through."""
+        self._grant(Access.SERVER)
+        return ServerSide(self._real.defense, self._real.split.server)
+
+    def observed(self, count: int) -> Release:
+        """What the first `count` images of other users released, as the server received it.
+
+        Fewer where there are fewer. The images themselves stay unknown; the same releases come
+        at every call, on every surface.
+        """
+        self._grant(Access.SERVER)
+        if self._traffic is None:
+            raise ThreatModelError("this surface was opened without traffic of other users")
+        return self._traffic.first(count)
+
+    def simulated(self, client: nn.Module) -> "Surface":
+        """The surface of a system of the adversary's own, with `client` in place of the device's.
+
+        It runs on the adversary's machine, behind the defense as far as that is known: all is
+        granted there, and nothing that is asked there counts as a query.
+        """
+        split = replace(self._deployment.split, client=client)
+        return Surface(
+            replace(self._deployment, split=split, shared=None),
+            replace(self.threat, client="weights", query_budget=None),
+            feed=self._feed,
+            classes=self.classes,
+            image_shape=self.image_shape,
+            seed=self._seed,
+            purpose=f"{self._purpose} simulated",
+        )
+
+    def simulate(self, features: Tensors) -> Release:
+        """What would be released if these were the features, with fresh randomness.
+
+        Without gradients: the codec has none.
+        """
+        return self._deployment.message(
+            features, generator=self._generator, observations=self.threat.observations
+        )
+
     @property
     def defense(self) -> Defense:
         """The fitted defense with its parameters. Needs ``Access.DEFENSE``."""
         self._grant(Access.DEFENSE)
         return self._deployment.defense
 
-    @property
-    def auxiliary(self) -> LabeledImages:
-        """The part of the adversary's data that it trains on. Needs ``Access.AUXILIARY``."""
-        return self._data().train
-
-    @property
-    def validation(self) -> LabeledImages:
-        """The part of the adversary's data that it holds out. Needs ``Access.AUXILIARY``."""
-        return self._data().validation
-
     def predict(self, release: Release) -> Tensor:
         """The server's own logits for a release, ``(b, classes)``."""
         self._grant(Access.SERVER)
         return self._real.predict(release)
-
-    def query(self, images: Tensor) -> Release:
-        """Send images through the client and its defense, with fresh randomness.
-
-        Under ``defense: hidden`` the adversary simulates the undefended client instead.
-
-        Raises:
-            ThreatModelError: No query access, or the budget is used up.
-        """
-        self._grant(Access.QUERY)
-        self.queries += len(images)
-        budget = self.threat.query_budget
-        if budget is not None and self._spent + self.queries > budget:
-            raise ThreatModelError(f"the query budget of {budget} images is used up")
-        return self._deployment.release(
-            images, generator=self._generator, observations=self.threat.observations
-        )
-
-    def examples(self, batch_size: int, steps: int) -> Iterator[tuple[Tensor, Release]]:
-        """Yield `steps` batches of auxiliary images with their releases.
-
-        Batch number t holds the same images for every attack and every cut of a job, so that
-        attacks trained side by side share one forward of the client per batch.
-        """
-        feed = self._data()
-        for step in range(steps):
-            images = feed.batch(batch_size, step)
-            yield images, self.query(images)
 
     def mismatch(self, release: Release, features: Tensors) -> Tensor:
         """How badly features explain a release, per example: the exact negative log likelihood.
@@ -195,17 +155,3 @@ class Surface:
     def is_likelihood(self, release: Release, features: Tensors) -> bool:
         """Whether `mismatch` is in nats, the exact likelihood, rather than a squared distance."""
         return self._deployment.is_likelihood(release, features)
-
-    def _data(self) -> Feed:
-        self._grant(Access.AUXILIARY)
-        if self._feed is None:
-            raise ThreatModelError("this surface was opened without auxiliary data")
-        return self._feed
-
-    def _grant(self, access: Access) -> None:
-        if access not in self.threat.grants():
-            raise ThreatModelError(
-                f"the threat model does not grant '{access}'; it grants "
-                f"{', '.join(sorted(self.threat.grants()))}"
-            )
-        self.used |= {access}

@@ -16,6 +16,7 @@ from splitbench.rng import isolated
 from splitbench.statistics import Proportion, wilson
 
 Augmentation = Literal["none", "flip", "flip+crop"]
+SHORTEST = 5  # steps of a cycle; the rise of a shorter one has no length
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,10 @@ class _Run:
             self.model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=settings.learning_rate, total_steps=self._steps, pct_start=0.25
+            optimizer,
+            max_lr=settings.learning_rate,
+            total_steps=max(self._steps, SHORTEST),
+            pct_start=0.25,
         )
         best_epoch, best_nats = 0, math.inf
         best: dict[str, Tensor] = {}

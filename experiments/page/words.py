@@ -91,9 +91,13 @@ def adversary(threat: Mapping[str, Any]) -> str:
     words = []
     if threat.get("defense") == "hidden":
         words.append("naive")
-    if threat.get("client") == "query":
-        budget = threat.get("query_budget")
-        words.append("query access" if budget is None else f"{budget} queries")
+    budget = threat.get("query_budget")
+    if budget is not None:
+        words.append(f"{budget} queries")
+    elif threat.get("client") == "query":
+        words.append("query access")
+    if threat.get("client") == "architecture":
+        words.append("no queries")
     elif threat.get("client") == "none":
         words.append("no access to the client")
     if threat.get("auxiliary") == "none":
@@ -110,10 +114,11 @@ def means(threat: Mapping[str, Any]) -> str:
     client = {
         "weights": "has the weights of the client",
         "query": "may send images through the device, without the weights of the client",
+        "architecture": "knows what the client looks like, and has neither weights nor answers",
         "none": "has no access to the client",
     }.get(threat.get("client", ""), "has unknown access to the client")
     budget = threat.get("query_budget")
-    limit = "" if budget is None else f" (at most {budget} of them)"
+    limit = "" if budget is None else f" (at most {budget} images may be sent)"
     defense = {
         "known": "knows the defense and trains on defended releases",
         "hidden": "does not expect the defense and trains on undefended releases",
@@ -159,9 +164,10 @@ def _depth(plain: list[Row]) -> list[str]:
     (first, shallow), (last, deep) = found[0], found[-1]
     text = (
         "Without a defense, an attacker who sees what leaves the device after "
-        f"{first.cut} recovers {percent(shallow.mean)} of the variance of a private image "
-        f"({percent(0.95)} interval {percent(shallow.low)} to {percent(shallow.high)})"
+        f"{first.cut} recovers {percent(shallow.mean)} of the variance of a private image"
     )
+    if percent(shallow.low) != percent(shallow.high):
+        text += f" ({percent(0.95)} interval {percent(shallow.low)} to {percent(shallow.high)})"
     if last.cut == first.cut:
         return [f"{text}."]
     return [f"{text}; after {last.cut}, the deepest cut, {percent(deep.mean)}."]

@@ -29,6 +29,7 @@ from splitbench.checks.attack_conduct import (
     check_rejects_nonfinite_features,
     check_rejects_unfitted,
     check_same_seed_same_answer,
+    check_works_under_a_query_budget,
 )
 from splitbench.checks.attack_form import (
     check_constructor_only_stores,
@@ -43,6 +44,7 @@ ATTACK_CHECKS: tuple[Callable[[Attack], None], ...] = (
     check_needs_is_exact,
     check_refuses_without_its_needs,
     check_query_budget_is_respected,
+    check_works_under_a_query_budget,
     check_leaves_what_it_was_lent_alone,
     check_leaves_global_rng_alone,
     check_same_seed_same_answer,

@@ -13,6 +13,8 @@ from splitbench.checks.randomness import disturbed, global_randomness
 from splitbench.release import Release, Tensors
 from splitbench.threat import Access, ThreatModel, ThreatModelError
 
+FEW = 60  # queries: more than the six targets and the spare ones, fewer than the toy world's images
+
 
 def check_needs_is_exact(attack: Attack) -> None:
     """`needs` names what the attack asks of its surface, nothing more and nothing less."""
@@ -38,7 +40,7 @@ def check_refuses_without_its_needs(attack: Attack) -> None:
 
 
 def check_query_budget_is_respected(attack: Attack) -> None:
-    """Every image that goes through the client is counted, and no budget is exceeded.
+    """Every image that goes through the client is counted, and a refusal is final.
 
     An attack that may use the client itself (``Access.CLIENT``) need not count what it computes.
     """
@@ -48,20 +50,44 @@ def check_query_budget_is_respected(attack: Attack) -> None:
     trial = attempt(attack, world)
     sent = world.client.images - 2 * sent_by_release
     if Access.CLIENT not in attack.needs:
-        assert sent == trial.queries, (
-            f"{sent} images went through the client, {trial.queries} were counted: use "
+        assert sent == trial.sent, (
+            f"{sent} images went through the client, {trial.sent} were counted: use "
             "surface.query or surface.examples, and leave its counter alone"
         )
-    largest = max(surface.queries for surface in trial.surfaces)
-    if largest == 0:
+    if not trial.queries:
         return
     try:
-        spent = attempt(attack, toy_world(), threat=ThreatModel(query_budget=largest - 1)).surfaces
+        limited = attempt(attack, toy_world(), threat=ThreatModel(query_budget=FEW))
     except ThreatModelError:
         return
-    assert max(surface.queries for surface in spent) < largest, (
-        "went on after the query budget was used up: do not catch ThreatModelError"
+    refused = sum(surface.refused for surface in limited.surfaces)
+    assert not refused, (
+        f"went on when {refused} images were beyond the query budget: ask no more than "
+        "surface.remaining, and do not catch ThreatModelError"
     )
+
+
+def check_works_under_a_query_budget(attack: Attack) -> None:
+    """With few queries it learns from few pairs and guesses, and sends no image too many.
+
+    An attack that may use the client itself (``Access.CLIENT``) need not count what it computes.
+    """
+    if Access.QUERY not in attack.needs:
+        return
+    world = toy_world()
+    world.release()
+    sent_by_release = world.client.images
+    try:
+        trial = attempt(attack, world, threat=ThreatModel(query_budget=FEW))
+    except ThreatModelError as error:
+        raise AssertionError(
+            f"with {FEW} queries: {error}; learn from surface.examples, surface.pairs and "
+            "surface.validation_pairs, and ask no more than surface.remaining"
+        ) from error
+    sent = world.client.images - 2 * sent_by_release
+    if Access.CLIENT in attack.needs:
+        sent = trial.queries
+    assert sent <= FEW, f"sent {sent} images where {FEW} were granted: spend no more in recover"
 
 
 def check_leaves_what_it_was_lent_alone(attack: Attack) -> None:

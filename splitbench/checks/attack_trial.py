@@ -10,6 +10,7 @@ from splitbench.attack import Attack
 from splitbench.checks.attack_world import ToyWorld
 from splitbench.checks.randomness import disturbed as disturbed
 from splitbench.checks.randomness import global_randomness as global_randomness
+from splitbench.pool import NOTHING
 from splitbench.progress import Progress
 from splitbench.rng import stream
 from splitbench.threat import Access, Surface, ThreatModel
@@ -24,12 +25,14 @@ class Trial:
         guess: Its guesses of the targets.
         surfaces: Those it was fitted on and recovered from.
         progress: What its fitting yielded.
+        overheard: Releases of other users that it looked at.
     """
 
     attack: Attack
     guess: Tensor
     surfaces: tuple[Surface, Surface]
     progress: Sequence[Progress]
+    overheard: int
 
     @property
     def used(self) -> frozenset[Access]:
@@ -40,6 +43,11 @@ class Trial:
     def queries(self) -> int:
         """Images it sent through the client and owned up to."""
         return sum(surface.queries for surface in self.surfaces)
+
+    @property
+    def sent(self) -> int:
+        """Images that went through the client for it: its own, and those that it overheard."""
+        return self.queries + self.overheard
 
 
 def attempt(
@@ -67,8 +75,8 @@ def attempt(
     for step in fresh.fitting(surface, generator=stream(0, "attack", "fit")):
         progress.append(step)
         on_step()
-    guess, second = recover(fresh, world, threat=threat)
-    return Trial(fresh, guess, (surface, second), progress)
+    guess, second = recover(fresh, world, threat=threat, after=surface)
+    return Trial(fresh, guess, (surface, second), progress, len(world.overheard))
 
 
 def recover(
@@ -77,9 +85,14 @@ def recover(
     *,
     index: slice | Tensor = slice(None),
     threat: ThreatModel | None = None,
+    after: Surface | None = None,
 ) -> tuple[Tensor, Surface]:
-    """Let a fitted attack guess the targets that `index` selects, on a new surface."""
-    surface = world.surface("recover", threat or ThreatModel())
+    """Let a fitted attack guess the targets that `index` selects, on a new surface.
+
+    What was spent on the surface `after` which this one comes counts against the budget.
+    """
+    spent = after.spent if after else NOTHING
+    surface = world.surface("recover", threat or ThreatModel(), spent=spent)
     release = world.release()[index]
     return fitted(release, surface, generator=stream(0, "attack", "recover")), surface
 
@@ -88,7 +101,8 @@ def without(access: Access) -> ThreatModel | None:
     """The strongest threat model that lacks one access; None where each one grants it."""
     lacking: Mapping[Access, ThreatModel] = {
         Access.AUXILIARY: ThreatModel(auxiliary="none"),
-        Access.QUERY: ThreatModel(client="none"),
+        Access.QUERY: ThreatModel(client="architecture"),
+        Access.ARCHITECTURE: ThreatModel(client="query"),
         Access.CLIENT: ThreatModel(client="query"),
         Access.DEFENSE: ThreatModel(defense="hidden"),
     }

@@ -1,7 +1,7 @@
 """A split system so small and easy that what an attack must achieve there is known."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import pi
 
 import torch
@@ -12,12 +12,14 @@ from splitbench.data.images import LabeledImages
 from splitbench.defense import Defense
 from splitbench.deployment import Deployment
 from splitbench.feed import Feed
+from splitbench.pool import NOTHING, Pool, Spent
 from splitbench.release import Release, Tensors, TensorSpec
 from splitbench.rng import isolated, normal_like, stream
+from splitbench.shadow import Traffic
 from splitbench.split import Cut, Split
 from splitbench.threat import Surface, ThreatModel
 
-SIDE, CLASSES, TARGETS, AUXILIARY = 8, 4, 6, 64
+SIDE, CLASSES, TARGETS, AUXILIARY, TRAFFIC = 8, 4, 6, 64, 256
 
 
 class Undefended(Defense):
@@ -75,7 +77,7 @@ class ToyClient(nn.Module):
 
 
 class ToyServer(nn.Module):
-    """A linear head.
+    """A linear head that recognises the four classes.
 
     Args:
         mute: Answer the same for every image.
@@ -84,8 +86,22 @@ class ToyServer(nn.Module):
     def __init__(self, *, mute: bool) -> None:
         super().__init__()
         self.head = nn.Linear(SIDE * SIDE, CLASSES)
+        self.mute = mute
         if mute:
             nn.init.zeros_(self.head.weight)
+
+    @torch.no_grad()
+    def learn(self, features: Tensors, labels: Tensor) -> None:
+        """Least squares, stretched so that answers are confident."""
+        if self.mute:
+            return
+        rows = torch.cat([f.flatten(1) for f in features], dim=1).double()
+        rows = torch.cat([rows, torch.ones(len(rows), 1)], dim=1)
+        wanted = 10 * nn.functional.one_hot(labels, CLASSES).double()
+        gram = rows.T @ rows + 0.01 * torch.eye(rows.shape[1])
+        solution = torch.linalg.solve(gram, rows.T @ wanted).float()
+        self.head.weight.copy_(solution[:-1].T)
+        self.head.bias.copy_(solution[-1])
 
     def forward(self, features: Tensors) -> Tensor:
         """Features to logits ``(b, classes)``."""
@@ -116,16 +132,22 @@ class ToyWorld:
         client: What runs on its device.
         feed: 64 auxiliary images.
         targets: Six others, ``(6, 1, 8, 8)``.
+        overheard: Releases of 256 images of other users, as far as they were looked at.
+        pools: What each query budget bought, by threat model.
     """
 
     deployment: Deployment
     client: ToyClient
     feed: ToyFeed
     targets: Tensor
+    overheard: Traffic
+    pools: dict[ThreatModel, Pool] = field(default_factory=dict)
 
-    def surface(self, purpose: str, threat: ThreatModel) -> Surface:
+    def surface(self, purpose: str, threat: ThreatModel, *, spent: Spent = NOTHING) -> Surface:
         """Open a surface with everything that the threat model grants."""
         shape = (1, SIDE, SIDE)
+        if threat not in self.pools:
+            self.pools[threat] = Pool.of(self.deployment, threat, self.feed, seed=0)
         return Surface(
             self.deployment,
             threat,
@@ -134,6 +156,9 @@ class ToyWorld:
             image_shape=shape,
             seed=0,
             purpose=purpose,
+            spent=spent,
+            pool=self.pools[threat],
+            traffic=self.overheard,
         )
 
     def release(self) -> Release:
@@ -172,20 +197,26 @@ def toy_world(
     shapes = ((2, 4, 4), (32,)) if forked else ((4, 4, 4),)
     specs = tuple(TensorSpec(f"tensor{i}", shape) for i, shape in enumerate(shapes))
     cut = Cut("norm", 1, specs, head_flops=512, tail_flops=512, head_params=20, tail_params=260)
-    everyone = _images(AUXILIARY + TARGETS)
+    everyone, others = toy_images(AUXILIARY + TARGETS, "images"), toy_images(TRAFFIC, "traffic")
+    server.learn(client(others.images()), others.labels)
+    client.images = 0
     defense = (Noisy() if noisy else Undefended()).eval()
     plain = Undefended().eval(), Float32()
+    deployment = Deployment(
+        Split(cut, client, server), defense, Float32(), specs=specs, plain=plain
+    )
     return ToyWorld(
-        Deployment(Split(cut, client, server), defense, Float32(), specs=specs, plain=plain),
+        deployment,
         client,
         ToyFeed(everyone.subset(slice(AUXILIARY))),
         everyone.images(slice(AUXILIARY, None)),
+        Traffic(deployment, others, observations=1, seed=0),
     )
 
 
-def _images(count: int) -> LabeledImages:
+def toy_images(count: int, name: str) -> LabeledImages:
     """Smooth images of four classes: a few cosines with random weights, and a little noise."""
-    generator = stream(0, "toy", "images")
+    generator = stream(0, "toy", name)
     wave = torch.cos(pi * (torch.arange(SIDE) + 0.5) / SIDE)
     flat = torch.ones(SIDE)
     patterns = torch.stack([torch.outer(a, b) for a in (flat, wave) for b in (flat, wave)])

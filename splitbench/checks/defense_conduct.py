@@ -6,7 +6,8 @@ import torch
 
 from splitbench.checks.attack_trial import disturbed, global_randomness
 from splitbench.checks.defense_messages import equal
-from splitbench.checks.defense_world import DefenseWorld, rebuilt
+from splitbench.checks.defense_world import DefenseWorld
+from splitbench.checks.form import rebuilt
 from splitbench.defense import Defense
 from splitbench.rng import isolated, stream
 

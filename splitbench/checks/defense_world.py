@@ -2,11 +2,11 @@
 
 import copy
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from splitbench.checks.form import rebuilt
 from splitbench.codecs.float32 import Float32
 from splitbench.data.images import LabeledImages
 from splitbench.defense import Defense
@@ -17,8 +17,6 @@ from splitbench.split import Split, split
 
 SIDE, CLASSES, TRAIN, TARGETS = 5, 3, 240, 8
 CUTS = ("relu", "branch", "hidden")
-
-D = TypeVar("D", bound=Defense)
 
 
 class SmallModel(nn.Module):
@@ -101,11 +99,3 @@ def defense_world(cut: str = "relu") -> DefenseWorld:
     for module in (parts.client, parts.server):
         module.eval().requires_grad_(False)
     return DefenseWorld(parts, everyone.subset(slice(TRAIN)), images[TRAIN:])
-
-
-def rebuilt(defense: D, **changes: object) -> D:
-    """A defense of the same class, not fitted, with some constructor keywords changed."""
-    return type(defense)(**{**defense.arguments(), **changes})
-
-
-__all__ = ["CUTS", "DefenseWorld", "defense_world", "rebuilt"]

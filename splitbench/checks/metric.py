@@ -40,8 +40,8 @@ def check_declares_itself(metric: Metric, images: Tensor) -> None:
         f"key {metric.key!r}: a column name in lower case, with its unit, such as psnr_db"
     )
     assert metric.leaks in ("up", "down"), f"leaks={metric.leaks!r}: say 'up' or 'down'"
-    assert metric.compares_with in ("images", "labels"), (
-        f"compares_with={metric.compares_with!r}: say 'images' or 'labels'"
+    assert metric.compares_with in ("images", "labels", "identities"), (
+        f"compares_with={metric.compares_with!r}: say 'images', 'labels' or 'identities'"
     )
     assert isfinite(metric.perfect), f"perfect={metric.perfect}: cap the scale at a finite value"
 
@@ -164,6 +164,8 @@ def _ready(metric: Metric, images: Tensor) -> tuple[Metric, Tensor]:
     """The metric, able to score, and the truth that it compares with."""
     if metric.needs_evaluator:
         metric.bind(_Recognises(images))
+    if metric.needs_gallery:
+        metric.enroll(images.clone(), torch.arange(len(images)))
     truth = images if metric.compares_with == "images" else torch.arange(len(images))
     return metric, truth
 

@@ -5,7 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-KNOWLEDGE = ("none", "query", "weights")  # of the client, each more than the one before
+# What each adversary knows of the client.
+KNOWLEDGE: Mapping[str, frozenset[str]] = {
+    "none": frozenset(),
+    "architecture": frozenset({"architecture"}),
+    "query": frozenset({"answers"}),
+    "weights": frozenset({"architecture", "answers", "weights"}),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +67,10 @@ def follows(message: Message, other: Message) -> bool:
 def knows_more(more: Mapping[str, Any], less: Mapping[str, Any]) -> bool:
     """Whether the first adversary can do all that the second can, and is not the same."""
 
-    def rank(threat: Mapping[str, Any]) -> tuple[float, ...]:
+    def rank(threat: Mapping[str, Any]) -> tuple[Any, ...]:
         budget = threat.get("query_budget")
         return (
-            KNOWLEDGE.index(threat.get("client", "none")),
+            KNOWLEDGE[threat.get("client", "none")],
             threat.get("defense") == "known",
             threat.get("auxiliary") != "none",
             float("inf") if budget is None else budget,

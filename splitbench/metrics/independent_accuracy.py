@@ -24,7 +24,7 @@ class IndependentAccuracy(Metric):
 
     key: ClassVar[str] = "top1"
     leaks: ClassVar[Literal["up", "down"]] = "up"
-    compares_with: ClassVar[Literal["images", "labels"]] = "labels"
+    compares_with: ClassVar[Literal["images", "labels", "identities"]] = "labels"
     needs_evaluator: ClassVar[bool] = True
     perfect = 1.0
 

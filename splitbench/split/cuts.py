@@ -180,8 +180,8 @@ class Cuttable:
             reason = f"did you mean {hint}?" if close else "nothing is called like that."
         return (
             f"no cut {name!r}: {reason} The {len(known)} cuts go from {known[0]!r} to "
-            f"{known[-1]!r}; list them with splitbench.split.cuts(model, example, "
-            "granularity='all')"
+            f"{known[-1]!r}; list them with `splitbench cuts granularity=all`, or "
+            "splitbench.split.cuts(model, example, granularity='all')"
         )
 
     @cached_property

@@ -14,7 +14,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.compose import build, plain, source_digest, without
 from experiments.errors import UserError
-from experiments.run import job_id, main, sentence
+from experiments.explain import sentence
+from experiments.run import job_id, main
+from experiments.settings import KEYS, check_settings
 from hydra_plugins.applicable_sweeper import ApplicableSweeper
 from splitbench.attack import Attack
 from splitbench.codec import Codec
@@ -160,6 +162,46 @@ def test_an_unknown_option_is_refused_with_the_options_listed(group):
     assert "nope" in sentence(refusal.value)
     for option in options(group):
         assert option in sentence(refusal.value)
+    assert "\n" not in sentence(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["defense=gausian_noise"], "gaussian_noise"),
+        (["defense=gaussian_noise", "defense.noise_sdt=1"], "noise_std"),
+        (["sed=1"], "seed"),
+    ],
+)
+def test_a_near_miss_is_answered_with_what_was_meant(arguments, meant):
+    with pytest.raises((HydraException, OmegaConfBaseException)) as refusal:
+        composed(*arguments)
+    assert f"did you mean '{meant}'?" in sentence(refusal.value)
+
+
+def test_every_setting_of_a_run_is_one_that_something_reads():
+    assert set(resolved()) <= KEYS
+    check_settings(resolved())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"foo": 1}, {"seed": "abc"}, {"seed": -1}, {"seed": None}, {"threads": 0},
+        {"targets": 0.5}, {"gallery": True}, {"latency": {"runs": 0, "warmup": 0, "threads": 1}},
+        {"metric_examples": {"lpips": "few"}}, {"data": {"sizes": {"train": "many"}}},
+    ],
+)  # fmt: skip
+def test_a_setting_that_is_no_number_is_named(change):
+    (key,) = change
+    with pytest.raises(UserError, match=key):
+        check_settings({**resolved(), **change})
+
+
+def test_a_word_where_a_class_wants_a_number_is_named():
+    node = {**resolved("defense=gaussian_noise")["defense"], "noise_std": "loud"}
+    with pytest.raises(UserError, match="noise_std='loud'"):
+        build(node)
 
 
 TYPOS = {
@@ -184,6 +226,12 @@ MISTAKES = {
     "typo": ["data.trian=5"],
     "typo in a sweep": ["-m", "defense=none,gaussian_noise", "defense.noise_sdt=0.5,1"],
     "broken syntax": ["seed=[1"],
+    "no value": ["cuts"],
+    "what nothing reads": ["+foo=1"],
+    "a word for a number": ["seed=abc"],
+    "a word for a size": ["data.sizes.train=many"],
+    "an empty sweep of threads": ["threads=0"],
+    "an unknown reference": ["seed=${nope}"],
 }
 
 
@@ -199,7 +247,8 @@ def test_a_mistake_ends_the_command_before_any_work(mistake, tmp_path, capsys, m
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # which main sets: put back afterwards
     code = main([*MISTAKES[mistake], f"paths.runs={tmp_path}/runs"])
     assert code == 2
-    assert capsys.readouterr().err.count("error: ") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
     assert not list(tmp_path.rglob("*.json"))
 
 

@@ -6,7 +6,14 @@ from functools import partial
 import pytest
 from citizens_attack import Average, FeatureMatching, LeastSquares
 from tiny_attacks import IDLE, OTHERS, TINY
-from villains_attack import VILLAINS, DrawsGlobally, Underclaims
+from villains_attack import (
+    VILLAINS,
+    AsksAboutAllItHas,
+    AsksBehindTheCounter,
+    DrawsGlobally,
+    GoesOnOverBudget,
+    Underclaims,
+)
 
 import attacks
 from splitbench.attack import Attack
@@ -51,6 +58,22 @@ def test_a_villain_breaks_exactly_its_promise(villain):
         except AssertionError:
             broken.append(check)
     assert broken == [VILLAINS[villain]]
+
+
+@pytest.mark.parametrize(
+    ("villain", "says"),
+    [
+        (AsksBehindTheCounter, "images went through the client"),
+        (GoesOnOverBudget, "went on when 11 images were beyond the query budget: ask no more"),
+        (AsksAboutAllItHas, "with 60 queries: the query budget of 60 images is used up; learn"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_who_overspends_is_told_so_in_one_sentence(villain, says):
+    with pytest.raises(AssertionError) as failure:
+        VILLAINS[villain](villain())
+    assert says in str(failure.value)
+    assert len(str(failure.value).splitlines()) == 1
 
 
 def test_every_check_has_a_villain():

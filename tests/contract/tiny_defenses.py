@@ -6,9 +6,12 @@ A class without a row is tested with its defaults.
 from typing import Any
 
 from defenses.distillation_bottleneck import DistillationBottleneck
+from defenses.dropout import Dropout
 from defenses.gaussian_noise import GaussianNoise
 from defenses.laplace_noise import LaplaceNoise
 from defenses.quantization import Quantization
+from defenses.stochastic_rounding import StochasticRounding
+from defenses.top_k import TopK
 from splitbench.defense import Defense
 
 TINY: dict[type[Defense], list[dict[str, Any]]] = {
@@ -18,5 +21,11 @@ TINY: dict[type[Defense], list[dict[str, Any]]] = {
         {"bits": 6, "finetune_epochs": 1},
         {"bits": 6, "finetune_epochs": 1, "trains": "both"},
     ],
+    Dropout: [
+        {"rate": 0.4, "finetune_epochs": 1},
+        {"rate": 0.4, "finetune_epochs": 1, "per": "channel"},
+    ],
+    TopK: [{"share": 0.3, "finetune_epochs": 1}],
+    StochasticRounding: [{"bits": 3, "finetune_epochs": 1}],
     DistillationBottleneck: [{"channels": 2, "stride": 2, "epochs": 1, "beta": 1.0}],
 }

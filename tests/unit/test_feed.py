@@ -86,3 +86,22 @@ def test_images_are_mirrored_half_of_the_time():
 def test_nothing_is_mirrored_where_that_is_off():
     feed = Feed(images(), seed=0, flip=False)
     assert not any(feed.batch(12, t)[..., 1].any() for t in range(10))
+
+
+def test_numbered_images_go_on_mirrored_and_start_again():
+    feed = Feed(images(10), seed=0, validation_fraction=0.0)
+    first, second, third = (feed.numbered(torch.arange(10) + 10 * k) for k in range(3))
+    assert torch.equal(first, feed.train.images())
+    assert torch.equal(second, first.flip(-1))
+    assert torch.equal(third, first)
+
+
+def test_numbered_images_are_never_mirrored_where_that_is_off():
+    feed = Feed(images(10), seed=0, validation_fraction=0.0, flip=False)
+    assert torch.equal(feed.numbered(torch.arange(10, 20)), feed.train.images())
+
+
+def test_few_things_are_shuffled_in_epochs_of_their_own():
+    feed = Feed(images(), seed=0)
+    feed.batch(12, 0)
+    assert sorted(torch.cat([feed.shuffled(6, 3, t) for t in range(4, 6)]).tolist()) == [*range(6)]

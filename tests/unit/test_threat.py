@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from splitbench.checks.attack_world import Undefended, toy_world
+from splitbench.pool import Spent
 from splitbench.release import Release
 from splitbench.threat import Access, Surface, ThreatModel, ThreatModelError
 
@@ -16,11 +17,19 @@ REACHES = {
     "examples": (lambda s: next(s.examples(4, 1)), {Access.AUXILIARY, Access.QUERY}),
     "client": (lambda s: s.client, {Access.CLIENT}),
     "defense": (lambda s: s.defense, {Access.DEFENSE}),
+    "server": (lambda s: s.server, {Access.SERVER}),
+    "observed": (lambda s: s.observed(5), {Access.SERVER}),
+    "pairs": (lambda s: list(s.pairs()), {Access.AUXILIARY, Access.QUERY}),
+    "architecture": (
+        lambda s: s.architecture(generator=torch.Generator()),
+        {Access.ARCHITECTURE},
+    ),
 }
 GRANTS = {
     ThreatModel(): set(Access),
-    ThreatModel(client="query"): set(Access) - {Access.CLIENT},
-    ThreatModel(client="none"): set(Access) - {Access.CLIENT, Access.QUERY},
+    ThreatModel(client="query"): set(Access) - {Access.CLIENT, Access.ARCHITECTURE},
+    ThreatModel(client="architecture"): set(Access) - {Access.CLIENT, Access.QUERY},
+    ThreatModel(client="none"): set(Access) - {Access.CLIENT, Access.ARCHITECTURE, Access.QUERY},
     ThreatModel(defense="hidden"): set(Access) - {Access.DEFENSE},
     ThreatModel(auxiliary="none"): set(Access) - {Access.AUXILIARY},
     ThreatModel(client="none", defense="hidden", auxiliary="none"): {Access.SERVER},
@@ -89,13 +98,21 @@ def test_the_budget_may_be_spent_to_the_last_image_but_not_beyond():
 
 def test_what_was_spent_through_another_surface_counts_against_the_budget():
     world, threat = toy_world(), ThreatModel(query_budget=5)
-    opened = Surface(
-        world.deployment, threat, feed=None, classes=4, image_shape=(1, 8, 8), seed=0, spent=4
-    )
+    opened = world.surface("x", threat, spent=Spent(queries=4))
     opened.query(torch.zeros(1, 1, 8, 8))
     assert opened.queries == 1
     with pytest.raises(ThreatModelError, match="budget of 5"):
         opened.query(torch.zeros(1, 1, 8, 8))
+
+
+def test_a_refused_query_is_not_sent_and_not_counted():
+    world = toy_world()
+    opened = world.surface("x", ThreatModel(query_budget=5))
+    with pytest.raises(ThreatModelError):
+        opened.query(torch.zeros(6, 1, 8, 8))
+    assert (opened.queries, opened.refused, opened.remaining, world.client.images) == (0, 6, 5, 0)
+    opened.query(torch.zeros(5, 1, 8, 8))
+    assert (opened.queries, opened.remaining, world.client.images) == (5, 0, 5)
 
 
 def test_a_budget_of_nothing_allows_no_query():

@@ -104,6 +104,15 @@ def test_the_epoch_with_the_lowest_held_out_cross_entropy_is_kept():
     assert report.epochs == report.best_epoch + 4
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 5, 6])
+def test_a_training_of_very_few_steps_moves_the_weights(epochs):
+    model = fresh()
+    before = weights(model)
+    Training(epochs=epochs, batch_size=16).fit(model, stripes(16), generator=stream(0, "training"))
+    assert weights(model).isfinite().all()
+    assert not torch.equal(weights(model), before)
+
+
 def test_progress_counts_the_steps():
     seen = []
     Training(**QUICK).fit(

@@ -1,0 +1,165 @@
+"""Inversion without a single query: train a stand-in for the client, and invert that."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from attacks.feature_alignment import Reference
+from attacks.inverse_network import InverseNetwork
+from splitbench.attack import Attack
+from splitbench.progress import Progress
+from splitbench.release import Release, Tensors
+from splitbench.threat import Access, Surface
+
+
+class ShadowClient(Attack):
+    """Trains a shadow client that serves the server like the true one, then inverts the shadow.
+
+    The shadow starts from fresh weights. Two things pull it towards the client that it never
+    sees: the frozen server must classify labelled auxiliary images through it, and what it
+    releases must be distributed like what other users were observed to release. A decoder is then
+    trained on the shadow's releases, and applied to the targets'. The defense is simulated on the
+    shadow's features, straight through where it has no gradient.
+
+    Where the auxiliary images are of another kind their labels mean nothing to the server, and
+    only the distribution is matched.
+
+    Threat model:
+        The client's architecture, labelled auxiliary images, the server's own half, and releases
+        of other users (not their images). No query.
+
+    Cost: `steps` passes of client and server, forward and backward, and those of the decoder.
+
+    Args:
+        decoder: The inverse network, with its settings.
+        steps: Batches that the shadow learns from, > 0.
+        batch_size: Images per step, > 1.
+        learning_rate: Largest step of Adam; falls to zero along a cosine.
+        alignment: What is matched of the distributions: ``moments`` (mean and deviation of each
+            value, covariance of the channels) or ``mmd`` (maximum mean discrepancy with Gaussian
+            kernels of several widths).
+        weight: Of the mismatch of distributions, relative to the cross-entropy, >= 0; 0 is the
+            attack of the paper of 2019.
+        observed: Releases of other users, > 1.
+
+    Deviations from the paper:
+        He et al. train the shadow on cross-entropy alone and search for each image; here it is
+        aligned as well, in the manner of FORA without its discriminator, and inverted by a
+        network.
+
+    References:
+        He, Zhang, Lee. "Model inversion attacks against collaborative inference". ACSAC 2019.
+        doi:10.1145/3359789.3359824
+        Xu et al. "A stealthy wrongdoer: feature-oriented reconstruction attack against split
+        learning". CVPR 2024. arXiv:2405.04115
+        Gretton et al. "A kernel two-sample test". JMLR 2012; kernels as in Long et al. "Learning
+        transferable features with deep adaptation networks". ICML 2015. arXiv:1502.02791
+
+    Example:
+        >>> Access.QUERY in ShadowClient(decoder=InverseNetwork()).needs
+        False
+    """
+
+    needs: ClassVar[frozenset[Access]] = frozenset(
+        {Access.ARCHITECTURE, Access.AUXILIARY, Access.SERVER}
+    )
+
+    _inverse: Attack
+
+    def __init__(
+        self,
+        *,
+        decoder: InverseNetwork,
+        steps: int = 10_000,
+        batch_size: int = 128,
+        learning_rate: float = 1e-3,
+        alignment: Literal["moments", "mmd"] = "moments",
+        weight: float = 1.0,
+        observed: int = 2000,
+    ) -> None:
+        if steps < 1:
+            raise ValueError(f"steps={steps}: must be at least 1")
+        if min(batch_size, observed) < 2:
+            raise ValueError(f"batch_size={batch_size}, observed={observed}: at least 2 each")
+        if not learning_rate > 0:
+            raise ValueError(f"learning_rate={learning_rate}: must be positive")
+        if alignment not in ("moments", "mmd"):
+            raise ValueError(f"alignment={alignment!r}: choose 'moments' or 'mmd'")
+        if weight < 0:
+            raise ValueError(f"weight={weight}: must not be negative")
+        self.decoder = decoder
+        self.steps = steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.alignment = alignment
+        self.weight = weight
+        self.observed = observed
+
+    def learn(self, surface: Surface, *, generator: torch.Generator) -> Iterator[Progress]:
+        """Train the shadow, then the decoder on it."""
+        total = self.steps + self.decoder.steps
+        shadow = surface.architecture(generator=generator)
+        for step, loss in enumerate(self._imitate(shadow, surface, generator), 1):
+            yield Progress(step, total, loss)
+        shadow.eval().requires_grad_(False)
+        inverse = copy.deepcopy(self.decoder)
+        for progress in inverse.fitting(surface.simulated(shadow), generator=generator):
+            yield Progress(self.steps + progress.step, total, progress.loss)
+        self._inverse = inverse
+
+    def export_state(self) -> Mapping[str, Tensor]:
+        """Weights of the decoder; the shadow is not needed any more."""
+        return self._inverse.export_state()
+
+    def import_state(self, state: Mapping[str, Tensor], surface: Surface) -> None:
+        """Take the decoder back."""
+        super().import_state(state, surface)
+        self._inverse = copy.deepcopy(self.decoder)
+        self._inverse.import_state(state, surface)
+
+    def recover(
+        self, release: Release, surface: Surface, *, generator: torch.Generator
+    ) -> Float[Tensor, "b c h w"]:
+        """Decode as if the shadow had released it."""
+        return self._inverse.recover(release, surface, generator=generator)
+
+    def _imitate(
+        self, shadow: nn.Module, surface: Surface, generator: torch.Generator
+    ) -> Iterator[float]:
+        """Train the shadow, yielding the loss of each step."""
+        auxiliary, server = surface.auxiliary, surface.server
+        reference = self._reference(surface)
+        understood = surface.threat.auxiliary == "same"
+        optimizer = torch.optim.Adam(shadow.parameters(), lr=self.learning_rate)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
+        for _ in range(self.steps):
+            index = torch.randint(len(auxiliary), (self.batch_size,), generator=generator)
+            released = self._released(shadow(auxiliary.images(index)), surface)
+            loss = torch.zeros(())
+            if reference is not None:
+                loss = self.weight * reference.mismatch(released, generator=generator)
+            if understood:
+                logits = server(released)
+                loss = loss + nn.functional.cross_entropy(logits, auxiliary.labels[index])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            yield float(loss.detach())
+
+    def _reference(self, surface: Surface) -> Reference | None:
+        """What the shadow is aligned to; None where it is not."""
+        if not self.weight:
+            return None
+        return Reference(surface.observed(self.observed).tensors, self.alignment)
+
+    def _released(self, features: Tensors, surface: Surface) -> Tensors:
+        """Protected and encoded features whose gradient is that of the features."""
+        sent = surface.simulate(tuple(f.detach() for f in features)).tensors
+        if [t.shape for t in sent] != [f.shape for f in features]:
+            raise ValueError("the defense changes the shapes of features: no gradient passes it")
+        return tuple(f + (t - f).detach() for f, t in zip(features, sent, strict=True))

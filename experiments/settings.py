@@ -1,0 +1,43 @@
+"""The settings of a run that no class of its own checks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.errors import UserError
+
+KEYS = frozenset({
+    "attack", "attacks", "claimed", "codec", "cuts", "data", "defense", "gallery", "latency",
+    "metric_examples", "metrics", "model", "paths", "protocol", "seed", "targets", "threads",
+    "threat", "tracking", "training",
+})  # fmt: skip
+_LEAST = {"seed": 0, "gallery": 0, "targets": 1, "threads": 1}
+_MAY_BE_NULL = frozenset({"targets", "threads"})
+_LEAST_LATENCY = {"runs": 1, "warmup": 0, "threads": 1}
+
+
+def check_settings(config: Mapping[str, Any]) -> None:
+    """Refuse what would be ignored, or fail only after the work has begun.
+
+    Raises:
+        UserError: A key that nothing reads, or a value that is not the number it should be.
+    """
+    unknown = sorted(set(config) - KEYS)
+    if unknown:
+        raise UserError(f"nothing reads the setting '{unknown[0]}': leave it out")
+    for key, least in _LEAST.items():
+        if config[key] is not None or key not in _MAY_BE_NULL:
+            _whole(key, config[key], least)
+    for key, least in _LEAST_LATENCY.items():
+        _whole(f"latency.{key}", config["latency"].get(key), least)
+    for key, value in config["metric_examples"].items():
+        _whole(f"metric_examples.{key}", value, 1)
+    for role, size in (config["data"].get("sizes") or {}).items():
+        if isinstance(size, bool) or not isinstance(size, int | float):
+            raise UserError(
+                f"data.sizes.{role}={size!r}: want a number of images, or a share between 0 and 1"
+            )
+
+
+def _whole(key: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"{key}={value!r}: want a whole number, at least {least}")

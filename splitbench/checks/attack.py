@@ -11,6 +11,7 @@ from collections.abc import Callable
 from splitbench.attack import Attack
 from splitbench.checks.attack_answers import (
     check_beats_blind_guess_where_inversion_is_easy,
+    check_diagnostics_are_numbers,
     check_fitting_yields_progress,
     check_floor_does_not_beat_blind_guess,
     check_gains_nothing_from_constant_features,
@@ -55,6 +56,7 @@ ATTACK_CHECKS: tuple[Callable[[Attack], None], ...] = (
     check_beats_blind_guess_where_inversion_is_easy,
     check_floor_does_not_beat_blind_guess,
     check_gains_nothing_from_constant_features,
+    check_diagnostics_are_numbers,
     check_fitting_yields_progress,
     check_state_round_trip,
 )

@@ -137,6 +137,20 @@ def check_state_round_trip(attack: Attack) -> None:
     )
 
 
+def check_diagnostics_are_numbers(attack: Attack) -> None:
+    """What it says about its guesses is finite, changes nothing, and asks for no more access."""
+    world = toy_world()
+    trial = attempt(attack, world)
+    surface = world.surface("diagnose", trial.surfaces[1].threat)
+    kept = trial.guess.clone()
+    found = trial.attack.diagnostics(trial.guess, world.release(), surface)
+    odd = [k for k, v in found.items() if not (isinstance(v, float) and isfinite(v))]
+    assert not odd, f"diagnostics {odd} are no finite floats: a record cannot hold them"
+    assert torch.equal(trial.guess, kept), "diagnostics changed the guess: work on a copy"
+    hidden = sorted(surface.used - attack.needs)
+    assert not hidden, f"diagnostics used {hidden}, which needs does not name"
+
+
 def _same(guess: Tensor, wanted: Tensor, remedy: str) -> None:
     difference = float((guess - wanted).abs().max())
     assert difference <= SAME, f"pixels differ by up to {difference:.3g}: {remedy}"

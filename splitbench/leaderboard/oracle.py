@@ -41,29 +41,35 @@ def envelope(system: System, resamples: int) -> Envelope | None:
     tables = [_columns(system, system.real, place) for place in range(len(system.seeds))]
 
     def raw(means: Array) -> Array:
-        leak: Array = 1 - means[..., 0] / means[..., 2:].min(-1)
-        return leak
+        return 1 - _unexplained(means[..., :3])
 
     def null(means: Array) -> Array:
-        leak: Array = 1 - means[..., 1] / means[..., 2:].min(-1)
-        return leak
+        return 1 - _unexplained(means[..., 3:])
 
     def corrected(means: Array) -> Array:
-        leak: Array = 1 - means[..., 0] / means[..., 1]
-        return leak
+        return 1 - _unexplained(means[..., :3]) / _unexplained(means[..., 3:])
 
     return Envelope(*(bootstrap(tables, each, resamples) for each in (raw, null, corrected)))
 
 
+def _unexplained(means: Array) -> Array:
+    """The least error over that of the better blind guess, on the same images."""
+    ratio: Array = means[..., 0] / means[..., 1:].min(-1)
+    return ratio
+
+
 def _columns(system: System, keys: tuple[AttackKey, ...], seed: int) -> Array:
-    """Per image the best error, the best on the null channel, and the blind errors ``(n, 4)``."""
+    """Per guess the least error and two blind ones, on its own image and on another: ``(n, 6)``."""
     scores = [system.scores_of(key)[seed] for key in keys]
     thorough = max(scores, key=lambda s: len(s.metrics["mse"]))
-    blind = np.stack([thorough.floors[name] for name in BLIND], axis=1)
-    best = blind.min(1)
-    null = np.min([thorough.null[name] for name in BLIND], axis=0)
-    for each in scores:
-        first = slice(len(each.metrics["mse"]))
-        best[first] = np.minimum(best[first], each.metrics["mse"])
-        null[first] = np.minimum(null[first], each.null["mse"])
-    return np.concatenate([best[:, None], null[:, None], blind], axis=1)
+    sides = []
+    for errors, floors in (
+        ([s.metrics["mse"] for s in scores], thorough.floors),
+        ([s.null["mse"] for s in scores], thorough.null),
+    ):
+        blind = np.stack([floors[name] for name in BLIND], axis=1)
+        best = blind.min(1)
+        for error in errors:
+            best[: len(error)] = np.minimum(best[: len(error)], error)
+        sides += [best[:, None], blind]
+    return np.concatenate(sides, axis=1)

@@ -281,6 +281,23 @@ class ImportsUnfitted(Average):
         self.mean = state["mean"]
 
 
+class SaysNan(LeastSquares):
+    def diagnostics(self, guess, release, surface):
+        return {"residual": float("nan")}
+
+
+class DiagnosesWithTheClient(LeastSquares):
+    def diagnostics(self, guess, release, surface):
+        features = surface.client(guess)
+        return {"residual": float(surface.mismatch(release, tuple(features)).mean())}
+
+
+class MendsTheGuess(LeastSquares):
+    def diagnostics(self, guess, release, surface):
+        guess.mul_(0.5)
+        return {}
+
+
 VILLAINS = {
     TakesPositions: form.check_constructor_only_stores,
     DrawsInItsConstructor: form.check_constructor_only_stores,
@@ -318,6 +335,9 @@ VILLAINS = {
     FloorThatLooks: answers.check_floor_does_not_beat_blind_guess,
     DividesByTheSpread: answers.check_gains_nothing_from_constant_features,
     KnowsTheTargets: answers.check_gains_nothing_from_constant_features,
+    SaysNan: answers.check_diagnostics_are_numbers,
+    DiagnosesWithTheClient: answers.check_diagnostics_are_numbers,
+    MendsTheGuess: answers.check_diagnostics_are_numbers,
     CountsBackwards: answers.check_fitting_yields_progress,
     MovesTheGoal: answers.check_fitting_yields_progress,
     LosesItsLoss: answers.check_fitting_yields_progress,

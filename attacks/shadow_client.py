@@ -78,7 +78,7 @@ class ShadowClient(Attack):
         batch_size: int = 128,
         learning_rate: float = 1e-3,
         alignment: Literal["moments", "mmd"] = "moments",
-        weight: float = 1.0,
+        weight: float = 10.0,
         observed: int = 2000,
     ) -> None:
         if steps < 1:

@@ -237,6 +237,7 @@ class Judge:
         majority = float(counts.max()) / len(self.labels)
         raised = {
             "few_targets": targets < FEW_TARGETS,
+            "gradients_mislead": attack.gradient_free,
             "at_floor": not attack.floor and leaks["L"].high <= 0,
             "above_one": leaks["L"].mean > 1,
             "blind_leaks": attack.floor

@@ -17,7 +17,12 @@ from splitbench.leaderboard.simulable import parse
 from splitbench.record import Record
 
 # Flags that say the number is wrong, or not yet what it should be: shown, but not ranked.
-UNRANKED = BROKEN | {"incomplete", "utility_collapsed", "weaker_access_wins"}
+UNRANKED = BROKEN | {
+    "gradients_mislead",
+    "incomplete",
+    "utility_collapsed",
+    "weaker_access_wins",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

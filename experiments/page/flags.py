@@ -50,6 +50,15 @@ FLAGS = (
         "until then.",
     ),
     Flag(
+        "gradients_mislead",
+        "gradients mislead",
+        "the best attack is the search that follows no gradients",
+        "Attacks that follow gradients should win wherever there are useful ones. Rounding, "
+        "saturation or an argmax hides them here, and the row understates what leaks.",
+        "Attack with a decoder that is trained long enough, or let the search follow the gradients "
+        "of a smooth stand-in; the row is not ranked until then.",
+    ),
+    Flag(
         "adaptive_not_better",
         "adaptive not better",
         "knowing the defense does not raise the leakage above that of the naive adversary",

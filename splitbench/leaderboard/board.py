@@ -21,6 +21,7 @@ from splitbench.record import Record
 # Flags that say the number is wrong, or not yet what it should be: shown, but not ranked.
 UNRANKED = BROKEN | {
     "batch_dependent",
+    "gradients_mislead",
     "incomplete",
     "utility_collapsed",
     "weaker_access_wins",

@@ -65,8 +65,10 @@ def merged(group, stem):
     content = {}
     for entry in own.pop("defaults", []):
         parent, _, key = entry.partition("@")
-        if key:
-            content[key] = merged(group, parent)
+        if key:  # `a.b` is entry b of keyword a
+            keyword, _, name = key.partition(".")
+            value = merged(group, parent)
+            content[keyword] = {**content.get(keyword, {}), name: value} if name else value
         elif entry != "_self_":
             content |= merged(group, parent)
     return content | own

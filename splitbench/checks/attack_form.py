@@ -11,6 +11,7 @@ from splitbench.attack import Attack
 from splitbench.checks.attack_trial import attempt
 from splitbench.checks.attack_world import ToyWorld, toy_world
 from splitbench.checks.form import explains_itself, keeps_its_keywords, other_values, rebuilt
+from splitbench.described import Described
 from splitbench.threat import ThreatModelError
 
 SECTIONS = ("Threat model:", "Deviations from the paper:", "References:")
@@ -24,8 +25,7 @@ def check_constructor_only_stores(attack: Attack) -> None:
     heavy = Tensor | nn.Module | torch.Generator
     work = [name for name, value in vars(again).items() if isinstance(value, heavy)]
     assert not work, f"the constructor makes {work}: make them in learn or recover"
-    names = {type(value).__name__: type(value) for value in attack.arguments().values()}
-    namespace = {**vars(sys.modules[cls.__module__]), **names, cls.__name__: cls}
+    namespace = {**vars(sys.modules[cls.__module__]), **_classes(attack)}
     evaluated = eval(repr(attack), namespace)  # noqa: S307  # the repr of the caller's own object
     assert repr(evaluated) == repr(attack), (
         f"eval(repr(x)) gives {evaluated!r}, not {attack!r}: let Described make the repr"
@@ -63,6 +63,21 @@ def check_every_knob_matters(
         f"{dead} change nothing: use them, remove them, or choose settings that show it"
     )
     assert not stale, f"{stale} are exempt but matter: remove the exemption"
+
+
+def _classes(value: object) -> dict[str, type]:
+    """Classes that the repr of a value names: its own, and those of what it holds."""
+    names = {type(value).__name__: type(value)}
+    inside: Collection[object] = ()
+    if isinstance(value, Described):
+        inside = value.arguments().values()
+    elif isinstance(value, Mapping):
+        inside = value.values()
+    elif isinstance(value, list | tuple):
+        inside = value
+    for one in inside:
+        names |= _classes(one)
+    return names
 
 
 def _moves(attack: Attack, world: ToyWorld, guess: Tensor, change: dict[str, object]) -> bool:

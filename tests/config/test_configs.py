@@ -114,6 +114,15 @@ def test_every_suite_builds_and_names_its_protocol(option):
         assert name.startswith(node["_target_"].split(".")[-2]), "a label names its attack"
 
 
+@pytest.mark.parametrize("option", options("suite"))
+def test_what_an_attack_of_a_suite_builds_on_is_an_attack_of_the_suite_so_that_it_is_fitted_once(
+    option,
+):
+    attacks = [build(node) for node in resolved(f"suite={option}")["attacks"].values()]
+    alone = {repr(attack) for attack in attacks}
+    assert {repr(part) for attack in attacks for part in attack.parts()} <= alone
+
+
 def sweep_of(experiment):
     """The command lines of an experiment's jobs."""
     config = composed(f"experiment={experiment}")

@@ -8,10 +8,12 @@ from typing import Any
 
 from attacks.inverse_network import InverseNetwork
 from attacks.likelihood_maximization import LikelihoodMaximization
+from attacks.mean_image import MeanImage
 from attacks.nearest_neighbor import NearestNeighbor
 from attacks.priors.total_variation import TotalVariation
 from attacks.ridge import Ridge
 from attacks.shuffled_pairs import ShuffledPairs
+from attacks.stacked_combination import StackedCombination
 from splitbench.attack import Attack
 
 DECODER = {"width": 16, "blocks": 1, "heads": 2, "patch": 4, "steps": 20, "batch_size": 16}
@@ -31,6 +33,9 @@ TINY: dict[type[Attack], list[dict[str, Any]]] = {
             "restart": True,
         },
     ],
+    StackedCombination: [
+        {"members": {"retrieval": NearestNeighbor(neighbors=3), "mean": MeanImage()}}
+    ],
 }
 
 # Other values for keywords where `check_every_knob_matters` cannot make one up.
@@ -38,6 +43,7 @@ OTHERS: dict[type[Attack], dict[str, Any]] = {
     LikelihoodMaximization: {"weights": (10.0,), "warm_start": Ridge(), "max_targets": 3},
     NearestNeighbor: {"neighbors": 5},
     Ridge: {"penalties": (0.1,)},
+    StackedCombination: {"members": {"ridge": Ridge()}},
 }
 
 # Keywords that do not change guesses, with the reason why they are there.

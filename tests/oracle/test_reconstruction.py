@@ -28,6 +28,7 @@ from attacks.nearest_neighbor import NearestNeighbor
 from attacks.priors.gaussian import Gaussian
 from attacks.ridge import Ridge
 from attacks.shuffled_pairs import ShuffledPairs
+from attacks.stacked_combination import StackedCombination
 from defenses.gaussian_noise import GaussianNoise
 
 WHITE = torch.eye(PIXELS, dtype=torch.float64)
@@ -60,6 +61,7 @@ def everyone():
         ShuffledPairs(width=16, blocks=1, heads=0, patch=1, steps=50, batch_size=64),
         search(),
         search(weights=(0.1, 1.0, 100.0), warm_start=Ridge(), prior=None),
+        StackedCombination(members={"ridge": Ridge(), "retrieval": NearestNeighbor()}),
     ]
 
 

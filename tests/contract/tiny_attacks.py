@@ -14,15 +14,18 @@ from attacks.priors.total_variation import TotalVariation
 from attacks.ridge import Ridge
 from attacks.shuffled_pairs import ShuffledPairs
 from attacks.stacked_combination import StackedCombination
+from attacks.transformer_decoder import TransformerDecoder
 from splitbench.attack import Attack
 
 DECODER = {"width": 16, "blocks": 1, "heads": 2, "patch": 4, "steps": 20, "batch_size": 16}
+TRANSFORMER = {"width": 16, "layers": 1, "heads": 2, "patch": 4, "steps": 30, "batch_size": 16}
 SMOOTH = TotalVariation()
 START = NearestNeighbor(neighbors=1)
 
 TINY: dict[type[Attack], list[dict[str, Any]]] = {
     InverseNetwork: [DECODER],
     ShuffledPairs: [DECODER],
+    TransformerDecoder: [TRANSFORMER],
     LikelihoodMaximization: [
         {"steps": 20, "weights": (0.01,), "prior": SMOOTH},
         {

@@ -29,6 +29,7 @@ from attacks.priors.gaussian import Gaussian
 from attacks.ridge import Ridge
 from attacks.shuffled_pairs import ShuffledPairs
 from attacks.stacked_combination import StackedCombination
+from attacks.transformer_decoder import TransformerDecoder
 from defenses.gaussian_noise import GaussianNoise
 
 WHITE = torch.eye(PIXELS, dtype=torch.float64)
@@ -58,6 +59,7 @@ def everyone():
         Ridge(),
         NearestNeighbor(),
         network(steps=60),
+        TransformerDecoder(width=32, layers=1, heads=2, patch=1, steps=60, batch_size=64),
         ShuffledPairs(width=16, blocks=1, heads=0, patch=1, steps=50, batch_size=64),
         search(),
         search(weights=(0.1, 1.0, 100.0), warm_start=Ridge(), prior=None),

@@ -17,9 +17,10 @@ from splitbench.rng import isolated, normal_like
 from splitbench.threat import Access, Surface
 
 GREY = 0.5
-BATCH = 32  # images searched for at once, each with weights of its own
+BATCH = 16  # images searched for at once, each with weights of its own
 PROBES = 64  # grey images sent through the channel to see how badly the truth explains a release
 STEADY = 0.875  # share of the steps after which the code is left alone
+LOOK = 10  # steps between looks at whether every image has its iterate
 
 Weights = dict[str, Tensor]
 
@@ -32,15 +33,21 @@ class DeepImagePrior(Attack):
     moves all of them side by side; images are independent problems. The code is fixed noise, on
     which fresh noise is laid at every step, less and less of it.
 
-    Each image keeps the iterate with the least objective, which the adversary can compute. But
+    Each image keeps the iterate with the least mismatch, which the adversary can compute. But
     once an iterate explains the release as well as the truth does, a better one would only paint
-    the channel's noise: the first such iterate is kept, and the search ends when all have one.
-    How well the truth explains a release is measured on grey images.
+    the channel's noise: the first such iterate is kept (the discrepancy principle), and the search
+    ends when all have one. How well the truth explains a release is measured on grey images.
+
+    A release that says little stops the search almost at once, and what is kept then is the
+    architecture's own first picture, further off than the mean image that an adversary with data
+    would show. The level is wrong where a channel's loss depends on the image (`TopK`, JPEG).
 
     Threat model:
         The client's weights, and a few queries that show how noisy the channel is. No data.
 
-    Cost: `steps` passes of the network and of the client, forward and backward, per image.
+    Cost: `steps` passes of the network and of the client, forward and backward, per image, the
+    number of images rounded up to a multiple of 16. On one CPU core, for 28 x 28 pixels, 2 ms per
+    step and image at a width of 16, and 10 ms at 64.
 
     Args:
         width: Channels of the network, > 0.
@@ -53,11 +60,17 @@ class DeepImagePrior(Attack):
 
     Deviations from the paper:
         Exact likelihoods, and the truth's own mismatch, where the paper stops after a number of
-        steps; a smaller network, normalised for each image alone; jitter that falls; no average
-        of iterates.
+        steps; a smaller network, whose layers are normalised as a whole; jitter that falls; no
+        average of iterates.
 
     References:
         Ulyanov, Vedaldi, Lempitsky. "Deep image prior". CVPR 2018. arXiv:1711.10925
+        Morozov. "On the solution of functional equations by the method of regularization". Soviet
+        Mathematics Doklady 1966.
+
+    Example:
+        >>> sorted(DeepImagePrior().needs)
+        [<Access.CLIENT: 'client'>, <Access.QUERY: 'query'>]
     """
 
     needs: ClassVar[frozenset[Access]] = frozenset({Access.CLIENT, Access.QUERY})
@@ -109,7 +122,11 @@ class DeepImagePrior(Attack):
     def recover(
         self, release: Release, surface: Surface, *, generator: torch.Generator
     ) -> Float[Tensor, "b c h w"]:
-        """Search for each image; all batches see the same random numbers."""
+        """Search for each image.
+
+        All batches see the same random numbers and have the same size: how a sum is rounded
+        depends on the size, and a long search makes much of it.
+        """
         channels, height, width = surface.image_shape
         with isolated(generator):
             network = SkipNetwork(channels, width=self.width, scales=self.scales)
@@ -119,9 +136,9 @@ class DeepImagePrior(Attack):
         state, found = generator.get_state(), []
         for i in range(0, len(release), BATCH):
             generator.set_state(state)
-            part = release[slice(i, i + BATCH)]
-            found.append(self._search(part, surface, network, code, generator))
-        return torch.cat(found)
+            index = torch.arange(i, i + BATCH, device=device).clamp(max=len(release) - 1)
+            found.append(self._search(release[index], surface, network, code, generator))
+        return torch.cat(found)[: len(release)]
 
     def _search(
         self,
@@ -139,7 +156,7 @@ class DeepImagePrior(Attack):
         }
         optimizer = torch.optim.Adam(weights.values(), lr=self.learning_rate)
         paint = _painter(network)
-        kept = torch.zeros(count, *surface.image_shape, device=device)
+        kept = torch.full((count, *surface.image_shape), GREY, device=device)
         least = torch.full((count,), math.inf, device=device)
         level = self._level.to(device)
         for step in range(self.steps):
@@ -152,7 +169,7 @@ class DeepImagePrior(Attack):
             objective = torch.maximum(value.detach(), level)
             kept = torch.where((objective < least)[:, None, None, None], images.detach(), kept)
             least = torch.minimum(objective, least)
-            if bool((least <= level).all()):
+            if step % LOOK == 0 and bool((least <= level).all()):
                 break
             for weight, gradient in zip(weights.values(), gradients, strict=True):
                 weight.grad = gradient

@@ -6,6 +6,7 @@ what an attack needs depends on them.
 
 from typing import Any
 
+from attacks.deep_image_prior import DeepImagePrior
 from attacks.inverse_network import InverseNetwork
 from attacks.likelihood_maximization import LikelihoodMaximization
 from attacks.mean_image import MeanImage
@@ -18,11 +19,13 @@ from attacks.transformer_decoder import TransformerDecoder
 from splitbench.attack import Attack
 
 DECODER = {"width": 16, "blocks": 1, "heads": 2, "patch": 4, "steps": 20, "batch_size": 16}
+UNTRAINED = {"width": 8, "scales": 1, "steps": 30, "learning_rate": 0.05}
 TRANSFORMER = {"width": 16, "layers": 1, "heads": 2, "patch": 4, "steps": 30, "batch_size": 16}
 SMOOTH = TotalVariation()
 START = NearestNeighbor(neighbors=1)
 
 TINY: dict[type[Attack], list[dict[str, Any]]] = {
+    DeepImagePrior: [UNTRAINED],
     InverseNetwork: [DECODER],
     ShuffledPairs: [DECODER],
     TransformerDecoder: [TRANSFORMER],
@@ -43,6 +46,7 @@ TINY: dict[type[Attack], list[dict[str, Any]]] = {
 
 # Other values for keywords where `check_every_knob_matters` cannot make one up.
 OTHERS: dict[type[Attack], dict[str, Any]] = {
+    DeepImagePrior: {"max_targets": 3},
     LikelihoodMaximization: {"weights": (10.0,), "warm_start": Ridge(), "max_targets": 3},
     NearestNeighbor: {"neighbors": 5},
     Ridge: {"penalties": (0.1,)},
@@ -51,6 +55,7 @@ OTHERS: dict[type[Attack], dict[str, Any]] = {
 
 # Keywords that do not change guesses, with the reason why they are there.
 IDLE: dict[type[Attack], dict[str, str]] = {
+    DeepImagePrior: {"max_targets": "the runner hands over no more targets than this"},
     LikelihoodMaximization: {"max_targets": "the runner hands over no more targets than this"},
     NearestNeighbor: {"draws": "the toy world's release is not random"},
 }

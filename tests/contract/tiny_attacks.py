@@ -8,6 +8,7 @@ from typing import Any
 
 from attacks.deep_image_prior import DeepImagePrior
 from attacks.inverse_network import InverseNetwork
+from attacks.learned_retrieval import LearnedRetrieval
 from attacks.likelihood_maximization import LikelihoodMaximization
 from attacks.mean_image import MeanImage
 from attacks.nearest_neighbor import NearestNeighbor
@@ -19,6 +20,7 @@ from attacks.transformer_decoder import TransformerDecoder
 from splitbench.attack import Attack
 
 DECODER = {"width": 16, "blocks": 1, "heads": 2, "patch": 4, "steps": 20, "batch_size": 16}
+METRIC = {"components": 16, "steps": 40, "batch_size": 16, "learning_rate": 0.1}
 UNTRAINED = {"width": 8, "scales": 1, "steps": 30, "learning_rate": 0.05}
 TRANSFORMER = {"width": 16, "layers": 1, "heads": 2, "patch": 4, "steps": 30, "batch_size": 16}
 SMOOTH = TotalVariation()
@@ -27,6 +29,7 @@ START = NearestNeighbor(neighbors=1)
 TINY: dict[type[Attack], list[dict[str, Any]]] = {
     DeepImagePrior: [UNTRAINED],
     InverseNetwork: [DECODER],
+    LearnedRetrieval: [METRIC],
     ShuffledPairs: [DECODER],
     TransformerDecoder: [TRANSFORMER],
     LikelihoodMaximization: [
@@ -48,6 +51,7 @@ TINY: dict[type[Attack], list[dict[str, Any]]] = {
 OTHERS: dict[type[Attack], dict[str, Any]] = {
     DeepImagePrior: {"max_targets": 3},
     LikelihoodMaximization: {"weights": (10.0,), "warm_start": Ridge(), "max_targets": 3},
+    LearnedRetrieval: {"neighbors": 5},
     NearestNeighbor: {"neighbors": 5},
     Ridge: {"penalties": (0.1,)},
     StackedCombination: {"members": {"ridge": Ridge()}},
@@ -57,5 +61,6 @@ OTHERS: dict[type[Attack], dict[str, Any]] = {
 IDLE: dict[type[Attack], dict[str, str]] = {
     DeepImagePrior: {"max_targets": "the runner hands over no more targets than this"},
     LikelihoodMaximization: {"max_targets": "the runner hands over no more targets than this"},
+    LearnedRetrieval: {"draws": "the toy world's release is not random"},
     NearestNeighbor: {"draws": "the toy world's release is not random"},
 }

@@ -22,6 +22,7 @@ from worlds import (
 from attacks.class_mean import ClassMean
 from attacks.constant_color import ConstantColor
 from attacks.inverse_network import InverseNetwork
+from attacks.learned_retrieval import LearnedRetrieval
 from attacks.likelihood_maximization import LikelihoodMaximization
 from attacks.mean_image import MeanImage
 from attacks.nearest_neighbor import NearestNeighbor
@@ -58,6 +59,7 @@ def everyone():
         ClassMean(),
         Ridge(),
         NearestNeighbor(),
+        LearnedRetrieval(components=16, steps=100, draws=8),
         network(steps=60),
         TransformerDecoder(width=32, layers=1, heads=2, patch=1, steps=60, batch_size=64),
         ShuffledPairs(width=16, blocks=1, heads=0, patch=1, steps=50, batch_size=64),

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from attacks.inverse_network import InverseNetwork
+from attacks.learned_retrieval import LearnedRetrieval
 from attacks.likelihood_maximization import LikelihoodMaximization
 from attacks.nearest_neighbor import NearestNeighbor
 from attacks.ridge import Ridge
@@ -100,6 +101,8 @@ ATTACKS = [
     Ridge(),
     NearestNeighbor(neighbors=2),
     NearestNeighbor(whiten=4),
+    NearestNeighbor(neighbors=4, weighting="kernel"),
+    LearnedRetrieval(components=8, steps=5),
     InverseNetwork(**SMALL),
     TransformerDecoder(**TOKENS),
     LikelihoodMaximization(steps=3),

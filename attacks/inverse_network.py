@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from attacks.image_decoder import ImageDecoder
 from attacks.patch_decoder import GROUPS, PatchDecoder
 from attacks.perceptual_loss import perceptual_loss
 from splitbench.attack import Attack
@@ -69,7 +70,7 @@ class InverseNetwork(Attack):
 
     needs: ClassVar[frozenset[Access]] = frozenset({Access.AUXILIARY, Access.QUERY})
 
-    _decoder: PatchDecoder
+    _decoder: ImageDecoder
 
     def __init__(
         self,
@@ -165,7 +166,7 @@ class InverseNetwork(Attack):
         del surface, generator
         return decode(self._decoder, release)
 
-    def _build(self, surface: Surface) -> PatchDecoder:
+    def _build(self, surface: Surface) -> ImageDecoder:
         channels, height, width = surface.image_shape
         return PatchDecoder(
             surface.specs,
@@ -176,7 +177,7 @@ class InverseNetwork(Attack):
             patch=self.patch,
         )
 
-    def _optimizers(self, decoder: PatchDecoder) -> tuple[torch.optim.Optimizer, ...]:
+    def _optimizers(self, decoder: ImageDecoder) -> tuple[torch.optim.Optimizer, ...]:
         matrices = decoder.matrices()
         known = {id(p) for p in matrices}
         others = [p for p in decoder.parameters() if id(p) not in known]
@@ -197,7 +198,7 @@ class InverseNetwork(Attack):
 
     def _step(
         self,
-        decoder: PatchDecoder,
+        decoder: ImageDecoder,
         optimizers: tuple[torch.optim.Optimizer, ...],
         release: Release,
         images: Tensor,
@@ -218,14 +219,14 @@ class InverseNetwork(Attack):
         return nn.functional.mse_loss(guess, images)
 
     @torch.no_grad()
-    def _evaluate(self, decoder: PatchDecoder, held_out: tuple[Tensor, Release] | None) -> float:
+    def _evaluate(self, decoder: ImageDecoder, held_out: tuple[Tensor, Release] | None) -> float:
         if held_out is None:
             return math.inf
         images, release = held_out
         return float(self._compare(decode(decoder, release).clamp(0, 1), images))
 
 
-def decode(decoder: PatchDecoder, release: Release) -> Tensor:
+def decode(decoder: ImageDecoder, release: Release) -> Tensor:
     """What a decoder paints, in batches."""
     parts = [
         tuple(t[i : i + BATCH] for t in release.tensors) for i in range(0, len(release), BATCH)

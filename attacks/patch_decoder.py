@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # torch's own name for it
 
 from attacks.decoder_stems import Convolution, stem
+from attacks.image_decoder import ImageDecoder
 from splitbench.release import Tensors, TensorSpec
 
 GROUPS = 8
 ATTENDED = 16  # largest side of a grid on which attention is affordable
 
 
-class PatchDecoder(nn.Module):
+class PatchDecoder(ImageDecoder):
     """Paints an image patch by patch from standardised features.
 
     All tensors of a release are brought onto one grid with a position for each patch of the image,
@@ -72,13 +73,6 @@ class PatchDecoder(nn.Module):
         height, width = self.sides
         images: Tensor = painted[..., :height, :width] + self.canvas
         return images
-
-    @torch.no_grad()
-    def prepare(self, examples: Tensors, mean_image: Tensor) -> None:
-        """Standardise features as on these examples, and start at the mean image."""
-        for i, onto_grid in zip(self.live, self.stems, strict=True):
-            onto_grid.measure(examples[i])  # type: ignore[operator]  # every stem has it
-        self.canvas.copy_(mean_image)
 
     def matrices(self) -> list[nn.Parameter]:
         """Weights of the hidden layers, which are matrices."""

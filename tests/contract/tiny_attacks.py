@@ -6,8 +6,10 @@ what an attack needs depends on them.
 
 from typing import Any
 
+from attacks.deep_image_prior import DeepImagePrior
 from attacks.gradient_free_search import GradientFreeSearch
 from attacks.inverse_network import InverseNetwork
+from attacks.learned_retrieval import LearnedRetrieval
 from attacks.likelihood_maximization import LikelihoodMaximization
 from attacks.likelihood_selection import LikelihoodSelection
 from attacks.mean_image import MeanImage
@@ -17,14 +19,20 @@ from attacks.ridge import Ridge
 from attacks.shadow_client import ShadowClient
 from attacks.shuffled_pairs import ShuffledPairs
 from attacks.stacked_combination import StackedCombination
+from attacks.transformer_decoder import TransformerDecoder
 from splitbench.attack import Attack
 
 DECODER = {"width": 16, "blocks": 1, "heads": 2, "patch": 4, "steps": 20, "batch_size": 16}
+METRIC = {"components": 16, "steps": 40, "batch_size": 16, "learning_rate": 0.1}
+UNTRAINED = {"width": 8, "scales": 1, "steps": 30, "learning_rate": 0.05}
+TRANSFORMER = {"width": 16, "layers": 1, "heads": 2, "patch": 4, "steps": 30, "batch_size": 16}
 SMOOTH = TotalVariation()
 START = NearestNeighbor(neighbors=1)
 
 TINY: dict[type[Attack], list[dict[str, Any]]] = {
+    DeepImagePrior: [UNTRAINED],
     InverseNetwork: [DECODER],
+    LearnedRetrieval: [METRIC],
     ShuffledPairs: [DECODER],
     GradientFreeSearch: [{"components": 4, "generations": 25}],
     ShadowClient: [
@@ -37,6 +45,7 @@ TINY: dict[type[Attack], list[dict[str, Any]]] = {
             "weight": 1.0,
         }
     ],
+    TransformerDecoder: [TRANSFORMER],
     LikelihoodMaximization: [
         {"steps": 20, "weights": (0.01,), "prior": SMOOTH},
         {
@@ -57,6 +66,7 @@ TINY: dict[type[Attack], list[dict[str, Any]]] = {
 
 # Other values for keywords where `check_every_knob_matters` cannot make one up.
 OTHERS: dict[type[Attack], dict[str, Any]] = {
+    DeepImagePrior: {"max_targets": 3},
     LikelihoodMaximization: {"weights": (10.0,), "warm_start": Ridge(), "max_targets": 3},
     GradientFreeSearch: {"population": 5, "max_targets": 3},
     NearestNeighbor: {"neighbors": 5},
@@ -64,11 +74,14 @@ OTHERS: dict[type[Attack], dict[str, Any]] = {
     LikelihoodSelection: {"members": {"ridge": Ridge()}},
     StackedCombination: {"members": {"ridge": Ridge()}},
     ShadowClient: {"decoder": InverseNetwork(**{**DECODER, "steps": 19})},
+    LearnedRetrieval: {"neighbors": 5},
 }
 
 # Keywords that do not change guesses, with the reason why they are there.
 IDLE: dict[type[Attack], dict[str, str]] = {
     GradientFreeSearch: {"max_targets": "the runner hands over no more targets than this"},
+    DeepImagePrior: {"max_targets": "the runner hands over no more targets than this"},
     LikelihoodMaximization: {"max_targets": "the runner hands over no more targets than this"},
+    LearnedRetrieval: {"draws": "the toy world's release is not random"},
     NearestNeighbor: {"draws": "the toy world's release is not random"},
 }

@@ -22,6 +22,7 @@ from worlds import (
 from attacks.class_mean import ClassMean
 from attacks.constant_color import ConstantColor
 from attacks.inverse_network import InverseNetwork
+from attacks.learned_retrieval import LearnedRetrieval
 from attacks.likelihood_maximization import LikelihoodMaximization
 from attacks.mean_image import MeanImage
 from attacks.nearest_neighbor import NearestNeighbor
@@ -29,6 +30,7 @@ from attacks.priors.gaussian import Gaussian
 from attacks.ridge import Ridge
 from attacks.shuffled_pairs import ShuffledPairs
 from attacks.stacked_combination import StackedCombination
+from attacks.transformer_decoder import TransformerDecoder
 from defenses.gaussian_noise import GaussianNoise
 
 WHITE = torch.eye(PIXELS, dtype=torch.float64)
@@ -57,7 +59,9 @@ def everyone():
         ClassMean(),
         Ridge(),
         NearestNeighbor(),
+        LearnedRetrieval(components=16, steps=100, draws=8),
         network(steps=60),
+        TransformerDecoder(width=32, layers=1, heads=2, patch=1, steps=60, batch_size=64),
         ShuffledPairs(width=16, blocks=1, heads=0, patch=1, steps=50, batch_size=64),
         search(),
         search(weights=(0.1, 1.0, 100.0), warm_start=Ridge(), prior=None),

@@ -7,10 +7,12 @@ import torch
 from torch import nn
 
 from attacks.inverse_network import InverseNetwork
+from attacks.learned_retrieval import LearnedRetrieval
 from attacks.likelihood_maximization import LikelihoodMaximization
 from attacks.nearest_neighbor import NearestNeighbor
 from attacks.ridge import Ridge
 from attacks.shuffled_pairs import ShuffledPairs
+from attacks.transformer_decoder import TransformerDecoder
 from splitbench.checks.attack_world import Undefended
 from splitbench.codecs.float32 import Float32
 from splitbench.data.images import LabeledImages
@@ -22,6 +24,7 @@ from splitbench.split import Cut, Split
 from splitbench.threat import Surface, ThreatModel
 
 SMALL = {"width": 8, "blocks": 1, "heads": 2, "patch": 3, "steps": 6, "batch_size": 8}
+TOKENS = {"width": 8, "layers": 1, "heads": 2, "patch": 3, "steps": 6, "batch_size": 8}
 SHAPES = {
     "map": [(3, 5, 5)],
     "larger map": [(2, 20, 20)],
@@ -98,7 +101,10 @@ ATTACKS = [
     Ridge(),
     NearestNeighbor(neighbors=2),
     NearestNeighbor(whiten=4),
+    NearestNeighbor(neighbors=4, weighting="kernel"),
+    LearnedRetrieval(components=8, steps=5),
     InverseNetwork(**SMALL),
+    TransformerDecoder(**TOKENS),
     LikelihoodMaximization(steps=3),
 ]
 
@@ -120,16 +126,20 @@ def test_any_release_gives_finite_images_that_do_not_depend_on_the_batch(shapes,
 @pytest.mark.parametrize("loss", ["mse", "perceptual"])
 def test_a_decoder_paints_images_of_any_size(image_shape, loss):
     world = World([(3, 5, 5), (4,)], image_shape=image_shape)
-    guess = world.guess(world.fitted(InverseNetwork(**SMALL, loss=loss)))
-    assert guess.shape == world.targets.shape
-    assert guess.isfinite().all()
+    for decoder in (InverseNetwork(**SMALL, loss=loss), TransformerDecoder(**TOKENS, loss=loss)):
+        guess = world.guess(world.fitted(decoder))
+        assert guess.shape == world.targets.shape
+        assert guess.isfinite().all()
 
 
-@pytest.mark.parametrize("kind", [InverseNetwork, ShuffledPairs])
-def test_a_decoder_survives_its_round_trip_bit_for_bit(kind):
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [(InverseNetwork, SMALL), (ShuffledPairs, SMALL), (TransformerDecoder, TOKENS)],
+)
+def test_a_decoder_survives_its_round_trip_bit_for_bit(kind, settings):
     world = World(SHAPES["several"])
-    fitted = world.fitted(kind(**SMALL))
-    heir = kind(**SMALL)
+    fitted = world.fitted(kind(**settings))
+    heir = kind(**settings)
     before = torch.random.get_rng_state()
     heir.import_state(fitted.export_state(), world.surface("fit"))
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -142,9 +152,12 @@ def test_a_decoder_may_not_import_the_state_of_another_shape():
         InverseNetwork(**SMALL).import_state(state, World([(4, 5, 5)]).surface("fit"))
 
 
-def test_an_untrained_decoder_starts_at_the_mean_image():
+@pytest.mark.parametrize(
+    ("kind", "settings"), [(InverseNetwork, SMALL), (TransformerDecoder, TOKENS)]
+)
+def test_an_untrained_decoder_starts_at_the_mean_image(kind, settings):
     world = World([(3, 5, 5)])
-    almost = InverseNetwork(**{**SMALL, "steps": 1}, learning_rate=1e-9)
+    almost = kind(**{**settings, "steps": 1}, learning_rate=1e-9)
     guess = world.guess(world.fitted(almost))
     mean = world.feed.train.images().mean(0).expand_as(guess)
     torch.testing.assert_close(guess, mean, atol=1e-5, rtol=0)
@@ -161,7 +174,8 @@ def test_a_channel_that_never_moves_does_not_disturb_a_decoder():
     dead = copy.deepcopy(world)
     dead.deployment.split.client.__class__ = Dead
     dead.release = dead.deployment.release(dead.targets, generator=stream(0, "r"))
-    assert dead.guess(dead.fitted(InverseNetwork(**SMALL))).isfinite().all()
+    for decoder in (InverseNetwork(**SMALL), TransformerDecoder(**TOKENS)):
+        assert dead.guess(dead.fitted(decoder)).isfinite().all()
 
 
 def test_without_held_out_images_the_last_weights_are_kept():

@@ -97,7 +97,7 @@ class LearnedRetrieval(Retrieval):
         files, asked = self._key(denoised), [self._key(features)]
         # Under a query budget, files are not averaged and nothing can be asked again.
         if not torch.equal(features, denoised):
-            asked += [self._again(surface) for _ in range(ASKED - 1)]
+            asked += self._again(surface, ASKED - 1)
         held_out, answers = surface.validation_pairs()
         questions = self._key(answers.flat()) if len(held_out) else None
         colours = self._images.flatten(1)
@@ -142,10 +142,13 @@ class LearnedRetrieval(Retrieval):
             optimizer.step()
             loss = float(value.detach())
 
-    def _again(self, surface: Surface) -> Tensor:
-        """Keys of another release of each auxiliary image."""
-        batches = self._images.split(BATCH)
-        return torch.cat([self._key(surface.query(batch).flat()) for batch in batches])
+    def _again(self, surface: Surface, times: int) -> list[Tensor]:
+        """Keys of other releases of each auxiliary image; batch by batch, for the client's sake."""
+        keys = [
+            [self._key(surface.query(batch).flat()) for _ in range(times)]
+            for batch in self._images.split(BATCH)
+        ]
+        return [torch.cat(parts) for parts in zip(*keys, strict=True)]
 
     def _key(self, features: Tensor) -> Tensor:
         return (features - self._mean) @ self._map

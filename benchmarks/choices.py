@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from attacks.inverse_network import InverseNetwork
+from attacks.learned_retrieval import LearnedRetrieval
 from attacks.likelihood_maximization import LikelihoodMaximization
 from attacks.nearest_neighbor import NearestNeighbor
 from attacks.priors.total_variation import TotalVariation
@@ -71,7 +72,18 @@ SEARCHES: tuple[Mapping[str, Any], ...] = (
     {"prior": TotalVariation(weight=1.0, beta=1.0)},
     {"weights": (0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5)},
 )
-GALLERIES: tuple[Mapping[str, Any], ...] = tuple({"draws": n} for n in (1, 4, 16, 64))
+GALLERIES: tuple[Mapping[str, Any], ...] = (
+    *({"draws": n} for n in (1, 4, 16, 64)),
+    {"weighting": "kernel"},
+)
+METRICS: tuple[Mapping[str, Any], ...] = (
+    {},
+    {"steps": 100},
+    {"steps": 300},
+    {"draws": 8},
+    {"batch_size": 64, "learning_rate": 0.05},
+    {"weighting": "uniform"},
+)
 TRAININGS: tuple[Mapping[str, Any], ...] = (
     {},
     {"epochs": 20},
@@ -145,6 +157,11 @@ def decoder(**settings: Any) -> Attack:
     return InverseNetwork(**{**LITE, **settings})
 
 
+def metric(**settings: Any) -> Attack:
+    """The lite learned retrieval, changed."""
+    return LearnedRetrieval(**{"steps": 150, "draws": 16, **settings})
+
+
 def search(**settings: Any) -> Attack:
     """The lite search, changed; it chooses its weight on other images than it is scored on."""
     lite = {
@@ -170,6 +187,7 @@ def measure() -> Iterator[str]:
     for kind, candidates in (
         (decoder, DECODERS),
         (NearestNeighbor, GALLERIES),
+        (metric, METRICS),
         (search, SEARCHES),
     ):
         for settings in candidates:

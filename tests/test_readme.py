@@ -74,6 +74,19 @@ def test_every_page_and_picture_that_it_links_exists():
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
+def first_column(heading):
+    """The names in the first column of the table of a section."""
+    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    cells = re.findall(r"^\| (`.*?) \|", section, flags=re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`([a-z]\w*)`", cell)}
+
+
 def test_every_threat_model_of_the_table_is_a_configuration():
-    told = set(re.findall(r"^\| `([a-z_]+)`", README, flags=re.MULTILINE))
-    assert told == {path.stem for path in (ROOT / "configs" / "threat").glob("*.yaml")}
+    names = {path.stem for path in (ROOT / "configs" / "threat").glob("*.yaml")}
+    assert first_column("Threat models") == names
+
+
+def test_every_attack_has_its_row_in_the_table():
+    kinds = {path.stem for path in (ROOT / "attacks").glob("*.py")}
+    names = {path.stem for path in (ROOT / "configs" / "attack").glob("*.yaml")}
+    assert first_column("Attacks") == names & kinds

@@ -62,6 +62,7 @@ class GradientFreeSearch(Attack):
     """
 
     needs: ClassVar[frozenset[Access]] = frozenset({Access.AUXILIARY, Access.CLIENT})
+    gradient_free: ClassVar[bool] = True
 
     _mean: Tensor
     _directions: Tensor

@@ -30,6 +30,7 @@ class Findings:
 
     Attributes:
         floor: The attack never sees the release.
+        gradient_free: It searches, and follows no gradients.
         knows_class: It is told the server's prediction, and so may beat a blind guess.
         targets: Images that it took on.
         leak: Its L.
@@ -41,6 +42,7 @@ class Findings:
     """
 
     floor: bool
+    gradient_free: bool
     knows_class: bool
     targets: int
     leak: Interval
@@ -55,6 +57,7 @@ def flags_of(found: Findings) -> tuple[str, ...]:
     """The flags of one record."""
     blind = found.floor and not found.knows_class
     raised = {
+        "gradients_mislead": found.gradient_free,
         "few_targets": found.targets < FEW_TARGETS,
         "at_floor": not found.floor and found.leak.high <= 0,
         "above_one": found.leak.mean > 1,

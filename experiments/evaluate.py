@@ -95,7 +95,7 @@ def plan(job: Job, attacks: Mapping[str, Mapping[str, Any]]) -> list[Plan]:
     """The cells of a job; each is named by what determines its numbers, not by its neighbours."""
     irrelevant = ("cuts", "attacks", "attack", "paths", "tracking", "threads", "claimed", "gallery")
     shared = {
-        **without(dict(job.config), *irrelevant, "data"),
+        **without(dict(job.config), *irrelevant, "data", "auxiliary"),
         "code": job.code,
         "data": job.roles.fingerprints(),
     }
@@ -217,7 +217,8 @@ class _Evaluation:
             attack=repr(attack),
             attack_name=plan.attack_name,
             floor=attack.floor,
-            threat=config["threat"],
+            target_role=config["target_role"],
+            threat=self._threat(),
             seed=self.job.seed,
         )
         common = judge.facts(plan.cut.name) | {
@@ -246,6 +247,13 @@ class _Evaluation:
         text = f"{type(verdict).__name__}: {verdict}"
         self.job.reporter.say(f"[red]failed[/red] {plan.attack_name} at {plan.cut.name}: {text}")
         return Record(status="failed", error=text, targets=0, **common), None
+
+    def _threat(self) -> dict[str, Any]:
+        """The adversary, with the name of its images where they are others."""
+        threat = dict(self.job.config["threat"])
+        if self.job.threat.auxiliary == "shifted":
+            threat["auxiliary_data"] = str(self.choices["data@auxiliary"])
+        return threat
 
     def _write(self, record: Record, scores: Scores | None) -> None:
         from dataclasses import replace

@@ -290,6 +290,7 @@ class Judge:
         facts = self._facts[cut]
         findings = Findings(
             floor=attack.floor,
+            gradient_free=attack.gradient_free,
             knows_class=isinstance(attack, ClassMean),
             targets=targets,
             leak=leak,

@@ -28,8 +28,12 @@ _NOT_NUMERIC = ("paths", "tracking", "threads", "claimed")
 
 def job_id(config: dict[str, Any]) -> str:
     """Names a job: the resolved configuration without machine paths, and the source code."""
-    data = without(config["data"], "root", "download")
-    return digest({**without(config, *_NOT_NUMERIC), "data": data, "code": source_digest()})
+    sources = {
+        key: without(config[key], "root", "download")
+        for key in ("data", "auxiliary")
+        if config.get(key)
+    }
+    return digest({**without(config, *_NOT_NUMERIC), **sources, "code": source_digest()})
 
 
 def job(config: DictConfig) -> None:

@@ -6,10 +6,11 @@ from typing import Any
 from experiments.errors import UserError
 
 KEYS = frozenset({
-    "attack", "attacks", "claimed", "codec", "cuts", "data", "defense", "gallery", "latency",
-    "metric_examples", "metrics", "model", "paths", "protocol", "seed", "targets", "threads",
-    "threat", "tracking", "training",
+    "attack", "attacks", "auxiliary", "claimed", "codec", "cuts", "data", "defense", "gallery",
+    "latency", "metric_examples", "metrics", "model", "paths", "protocol", "seed", "target_role",
+    "targets", "threads", "threat", "tracking", "training",
 })  # fmt: skip
+TARGET_ROLES = ("target", "train")
 _LEAST = {"seed": 0, "gallery": 0, "targets": 1, "threads": 1}
 _MAY_BE_NULL = frozenset({"targets", "threads"})
 _LEAST_LATENCY = {"runs": 1, "warmup": 0, "threads": 1}
@@ -21,6 +22,8 @@ def check_settings(config: Mapping[str, Any]) -> None:
     Raises:
         UserError: A key that nothing reads, or a value that is not the number it should be.
     """
+    if config["target_role"] not in TARGET_ROLES:
+        raise UserError(f"target_role={config['target_role']!r}: choose from {TARGET_ROLES}")
     unknown = sorted(set(config) - KEYS)
     if unknown:
         raise UserError(f"nothing reads the setting '{unknown[0]}': leave it out")

@@ -22,6 +22,8 @@ class Attack(Described, ABC):
         secret: What it recovers; decides which metrics apply.
         floor: Ignores the release it is asked about (or was trained to): what it scores is known
             without any leak, and bounds leakage from below.
+        gradient_free: Could have followed gradients of the client and does not, to show where these
+            mislead: a row on which it is the best attack is flagged.
         per_example: Guesses for a part of a batch equal that part of the guesses for the whole.
         max_targets: Attack only this many targets (the first ones); None attacks all.
     """
@@ -29,6 +31,7 @@ class Attack(Described, ABC):
     needs: ClassVar[frozenset[Access]]
     secret: ClassVar[Literal["image"]] = "image"
     floor: ClassVar[bool] = False
+    gradient_free: ClassVar[bool] = False
     per_example: ClassVar[bool] = True
     max_targets: int | None = None
 

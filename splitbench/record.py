@@ -43,7 +43,8 @@ class Cell:
     """What was evaluated. Two records of equal cells may be averaged over their seeds.
 
     `defense`, `codec`, `attack` are full constructor expressions; the `*_name` fields are the
-    short labels of the leaderboard.
+    short labels of the leaderboard. `target_role` is the data role that was attacked: ``target``,
+    or ``train`` for images that the model was trained on.
     """
 
     data: str
@@ -58,6 +59,7 @@ class Cell:
     floor: bool
     threat: Mapping[str, Any]
     seed: int
+    target_role: Literal["target", "train"] = "target"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,8 @@ class ThreatModel:
         defense: ``known`` (adaptive: the adversary simulates the defended release) or ``hidden``
             (naive: it expects the undefended features and trains on those). Hidden is there to
             show what ignoring a defense costs an attack, never to rank a defense.
-        auxiliary: ``same`` distribution as the targets, disjoint from them, or ``none``.
+        auxiliary: Images of the adversary's own: of the ``same`` distribution as the targets,
+            disjoint from them; ``shifted``, another data set; or ``none``.
         query_budget: Images that may be queried, each time counted; None is unlimited. Of a
             budget, all but 10 buy a fixed pool of auxiliary images and their releases, a tenth of
             it for validation (`splitbench.pool.Pool`).
@@ -41,7 +42,7 @@ class ThreatModel:
 
     client: Literal["none", "architecture", "query", "weights"] = "weights"
     defense: Literal["hidden", "known"] = "known"
-    auxiliary: Literal["none", "same"] = "same"
+    auxiliary: Literal["none", "shifted", "same"] = "same"
     query_budget: int | None = None
     observations: int = 1
 
@@ -49,7 +50,7 @@ class ThreatModel:
         for field, allowed in (
             ("client", ("none", "architecture", "query", "weights")),
             ("defense", ("hidden", "known")),
-            ("auxiliary", ("none", "same")),
+            ("auxiliary", ("none", "shifted", "same")),
         ):
             if getattr(self, field) not in allowed:
                 raise ValueError(f"threat.{field}={getattr(self, field)!r}: choose from {allowed}")

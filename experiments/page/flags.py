@@ -50,6 +50,15 @@ FLAGS = (
         "until then.",
     ),
     Flag(
+        "gradients_mislead",
+        "gradients mislead",
+        "the best attack is the search that follows no gradients",
+        "Attacks that follow gradients should win wherever there are useful ones. Rounding, "
+        "saturation or an argmax hides them here, and the row understates what leaks.",
+        "Attack with a decoder that is trained long enough, or let the search follow the gradients "
+        "of a smooth stand-in; the row is not ranked until then.",
+    ),
+    Flag(
         "adaptive_not_better",
         "adaptive not better",
         "knowing the defense does not raise the leakage above that of the naive adversary",
@@ -153,6 +162,14 @@ FLAGS = (
         "than the interval of the paired difference",
         "The smaller one was too small, and a still larger one may find more.",
         "Train a still larger attack, until it gains nothing.",
+    ),
+    Flag(
+        "training_images_leak_more",
+        "training images leak more",
+        "images that the model was trained on, attacked alike, leak more by more than the interval "
+        "of the difference",
+        "Users whose images were used in training give away more than the others.",
+        "Report both numbers; do not attack training images to describe other users.",
     ),
     Flag(
         "data_not_saturated",

@@ -141,6 +141,11 @@ class View:
         return any(UNRANKED & {*row.flags} for row in self.board.rows)
 
     @property
+    def trained(self) -> list[Row]:
+        """Rows for which images of the training set were attacked, too."""
+        return [row for row in self.board.rows if row.raw and row.training_gap]
+
+    @property
     def naive(self) -> list[Row]:
         """Rows of adversaries that do not expect the defense."""
         return [row for row in self.board.rows if row.naive]

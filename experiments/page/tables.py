@@ -78,6 +78,7 @@ def _line(board: Board, row: Row, link: str, attacks: Sequence[str]) -> dict[str
         "share_above_half": row.share_above_half,
         **_interval("leakage_excess", row.excess),
         **_interval("adaptive_gain", row.adaptive_gain),
+        **_interval("training_gap", row.training_gap),
         **{name: value for key in QUALITY for name, value in _quality(row, key).items()},
         **_interval("accuracy", row.accuracy),
         **_interval("accuracy_drop", row.accuracy_drop),

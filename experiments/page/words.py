@@ -102,9 +102,11 @@ def adversary(threat: Mapping[str, Any]) -> str:
         words.append("no access to the client")
     if threat.get("auxiliary") == "none":
         words.append("no auxiliary data")
+    elif threat.get("auxiliary") == "shifted":
+        words.append(f"other images ({threat.get('auxiliary_data', 'unknown')})")
     if threat.get("observations", 1) != 1:
         words.append(f"{threat['observations']} observations")
-    known = {*HEADLINE}
+    known = {*HEADLINE, "auxiliary_data"}
     words += [f"{k}={threat[k]}" for k in sorted(threat) if k not in known]
     return ", ".join(words)
 
@@ -125,6 +127,7 @@ def means(threat: Mapping[str, Any]) -> str:
     }.get(threat.get("defense", ""), "may or may not know the defense")
     data = {
         "same": "has images of the same kind, none of them a target",
+        "shifted": f"has images of another kind ({threat.get('auxiliary_data', 'unknown')})",
         "none": "has no images of its own",
     }.get(threat.get("auxiliary", ""), "has unknown data")
     count = threat.get("observations", 1)

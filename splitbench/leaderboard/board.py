@@ -15,11 +15,13 @@ from splitbench.leaderboard.evidence import RESAMPLES, Evidence, LeaderboardErro
 from splitbench.leaderboard.relations import BROKEN, closed, compared
 from splitbench.leaderboard.rows import Row
 from splitbench.leaderboard.simulable import parse
+from splitbench.leaderboard.training_images import with_training_gap
 from splitbench.record import Record
 
 # Flags that say the number is wrong, or not yet what it should be: shown, but not ranked.
 UNRANKED = BROKEN | {
     "batch_dependent",
+    "gradients_mislead",
     "incomplete",
     "utility_collapsed",
     "weaker_access_wins",
@@ -72,16 +74,46 @@ def boards(
         LeaderboardError: Two records of one cell and seed, from the same code, or a successful
             record without scores.
     """
-    groups: dict[tuple[str, ...], list[Evidence]] = {}
-    ordered = sorted(evidence, key=lambda e: e.record.cell_id)
-    for item in ordered:
-        record = item.record
-        roles = json.dumps(dict(record.data_fingerprints), sort_keys=True)
-        key = (record.protocol, record.cell.data, record.cell.model, roles)
-        groups.setdefault(key, []).append(item)
+    groups = _grouped(sorted(evidence, key=lambda e: e.record.cell_id))
     drafts = {key: _draft(groups[key], link, resamples) for key in sorted(groups)}
     _compare_auxiliary(drafts, resamples)
+    _compare_training_images(drafts)
     return tuple(_board(draft) for draft in drafts.values())
+
+
+def _grouped(evidence: Iterable[Evidence]) -> dict[tuple[str, ...], list[Evidence]]:
+    """Records by board: the same suite, model and images.
+
+    Adversaries with images of another kind, or none, join the board of those with the most images
+    of the same kind, for their targets are the same.
+    """
+    groups: dict[tuple[str, ...], list[Evidence]] = {}
+    strangers = []
+    for item in evidence:
+        if item.record.cell.threat.get("auxiliary", "same") == "same":
+            groups.setdefault(_board_key(item.record), []).append(item)
+        else:
+            strangers.append(item)
+    hosts = {_board_key(g[0].record, but="auxiliary"): key for key, g in _by_auxiliary(groups)}
+    for item in strangers:
+        host = hosts.get(_board_key(item.record, but="auxiliary"), _board_key(item.record))
+        groups.setdefault(host, []).append(item)
+    return groups
+
+
+def _by_auxiliary(
+    groups: Mapping[tuple[str, ...], list[Evidence]],
+) -> list[tuple[tuple[str, ...], list[Evidence]]]:
+    """Groups with few auxiliary images first."""
+    return sorted(groups.items(), key=lambda g: (g[1][0].record.images.get("auxiliary", 0), g[0]))
+
+
+def _board_key(record: Record, but: str = "") -> tuple[str, ...]:
+    """What two records of one board have in common, perhaps but for one data role."""
+    roles = {k: v for k, v in record.data_fingerprints.items() if k != but}
+    cell = record.cell
+    names = (record.protocol, cell.data, cell.target_role, cell.model)
+    return (*names, json.dumps(roles, sort_keys=True))
 
 
 @dataclass
@@ -92,6 +124,13 @@ class _Draft:
     notes: tuple[str, ...]
     systems: Mapping[str, System]
     rows: Mapping[str, Row]
+
+    @property
+    def record(self) -> Record:
+        """One that stands for all: of an adversary with images of the same kind, if there is."""
+        records = [item.record for item in self.kept]
+        usual = (r for r in records if r.cell.threat.get("auxiliary", "same") == "same")
+        return next(usual, records[0])
 
 
 def _draft(found: list[Evidence], link: Link | None, resamples: int) -> _Draft:
@@ -110,7 +149,7 @@ def _compare_auxiliary(drafts: Mapping[tuple[str, ...], _Draft], resamples: int)
     """Compare boards that differ in nothing but the number of auxiliary images."""
     groups: dict[str, dict[int, _Draft]] = {}
     for key, draft in drafts.items():
-        record = draft.kept[0].record
+        record = draft.record
         rest = {k: v for k, v in record.data_fingerprints.items() if k != "auxiliary"}
         if "auxiliary" in record.images:
             name = repr((key[:-1], sorted(rest.items())))
@@ -121,13 +160,28 @@ def _compare_auxiliary(drafts: Mapping[tuple[str, ...], _Draft], resamples: int)
             group[size].rows = rows
 
 
+def _compare_training_images(drafts: Mapping[tuple[str, ...], _Draft]) -> None:
+    """Compare boards on images that the model was trained on with those on others."""
+    sides: dict[str, dict[str, _Draft]] = {}
+    for draft in drafts.values():
+        record = draft.record
+        cell, roles = record.cell, record.data_fingerprints
+        known = (record.protocol, cell.data, cell.model)
+        name = repr((*known, *(roles.get(role) for role in ("train", "auxiliary"))))
+        sides.setdefault(name, {})[cell.target_role] = draft
+    for side in sides.values():
+        if {*side} == {"target", "train"}:
+            rows = with_training_gap(side["target"].rows, side["train"].rows)
+            side["target"].rows, side["train"].rows = rows
+
+
 def _board(draft: _Draft) -> Board:
     kept = draft.kept
-    first = kept[0].record
+    first = draft.record
     environments = {json.dumps(dict(e.record.environment), sort_keys=True) for e in kept}
     return Board(
         protocol=first.protocol,
-        data=first.cell.data,
+        data=first.cell.data + (" (training images)" if first.cell.target_role == "train" else ""),
         model=first.cell.model,
         fingerprints=dict(first.data_fingerprints),
         rows=_ranked(draft.rows.values()),

@@ -72,6 +72,8 @@ class Row:
         client_ms: Median time of the client with its defense and encoder, as measured.
         server_ms: Median time of the decoder and the server, as measured.
         end_to_end_ms: Both, with the modelled time on the link.
+        training_gap: L of images that the model was trained on, attacked alike, minus `raw`; None
+            where they were not attacked.
         adaptive_gain: Naive rows: what knowing the defense adds to L, on the same images.
         attacks: Every attack, floors first.
         flags: Warnings about the row and its best attack.
@@ -109,6 +111,7 @@ class Row:
     client_ms: float | None = None
     server_ms: float | None = None
     end_to_end_ms: float | None = None
+    training_gap: Interval | None = None
     adaptive_gain: Interval | None = None
     attacks: tuple[Entry, ...] = ()
     flags: tuple[str, ...] = ()

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+# The adversary's own images, each more useful than the one before.
+IMAGES = ("none", "shifted", "same")
 # What each adversary knows of the client.
 KNOWLEDGE: Mapping[str, frozenset[str]] = {
     "none": frozenset(),
@@ -72,7 +74,7 @@ def knows_more(more: Mapping[str, Any], less: Mapping[str, Any]) -> bool:
         return (
             KNOWLEDGE[threat.get("client", "none")],
             threat.get("defense") == "known",
-            threat.get("auxiliary") != "none",
+            IMAGES.index(threat.get("auxiliary", "same")),
             float("inf") if budget is None else budget,
             threat.get("observations", 1),
         )

@@ -34,6 +34,7 @@ TINY: dict[type[Attack], list[dict[str, Any]]] = {
             "batch_size": 32,
             "learning_rate": 0.03,
             "observed": 200,
+            "weight": 1.0,
         }
     ],
     LikelihoodMaximization: [

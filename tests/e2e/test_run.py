@@ -6,8 +6,10 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import QUICK, command, environment, records
+from PIL import Image
 
 from splitbench.record import Scores
 
@@ -128,6 +130,10 @@ def mistakes(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
         "no data folder": (
             ["data=image_folder", f"data.root={tmp_path}/nowhere"], f"{tmp_path}/nowhere",
         ),
+        "other images, but not which": (["threat=shifted"], "data@auxiliary="),
+        "other images for the usual adversary": (
+            ["data@auxiliary=image_folder", f"auxiliary.root={tmp_path}"], "threat=shifted",
+        ),
         "a store that is a file": ([f"paths.runs={file}"], "paths.runs=DIR"),
     }  # fmt: skip
 
@@ -195,3 +201,44 @@ def test_all_numbers_are_finite(finished):
     for record in records(runs).values():
         for interval in record["leakage"].values():
             assert all(math.isfinite(v) for v in interval.values())
+
+
+def test_an_adversary_with_other_images_is_named_in_its_records(splitbench, tmp_path):
+    generator = np.random.default_rng(0)
+    for name in ("a", "b"):
+        folder = tmp_path / "pictures" / name
+        folder.mkdir(parents=True)
+        for i in range(40):
+            pixels = np.kron(generator.integers(0, 256, (5, 5, 3)), np.ones((8, 8, 1)))
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+    sizes = "auxiliary.sizes={train: 5, auxiliary: 60, calibration: 5, target: 5}"
+    done = splitbench(
+        "run", "debug=smoke", "attack=ridge", "cuts=[relu1]", f"paths.runs={tmp_path}/runs",
+        "threat=shifted", "data@auxiliary=image_folder", f"auxiliary.root={tmp_path}/pictures",
+        "auxiliary.size=32", sizes,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = records(tmp_path / "runs").values()
+    assert {r["cell"]["threat"]["auxiliary_data"] for r in found} == {"image_folder"}
+    assert {r["images"]["auxiliary"] for r in found} == {60}
+    (leak,) = [r["leakage"]["L"] for r in found if r["cell"]["attack_name"] == "ridge"]
+    assert 0.1 < leak["mean"] < 1
+
+
+def test_training_images_can_be_attacked_and_the_records_say_so(splitbench, tmp_path):
+    folder = f"paths.runs={tmp_path}"
+    quick = ("debug=smoke", "attack=ridge", "cuts=[relu3]", folder)
+    for role in ("target", "train"):
+        done = splitbench("run", *quick, f"target_role={role}")
+        assert done.returncode == 0, done.stderr
+    found = records(tmp_path).values()
+    seen = {
+        role: [r for r in found if r["cell"]["target_role"] == role] for role in ("target", "train")
+    }
+    assert len(seen["target"]) == len(seen["train"]) == 4
+    prints = {role: rs[0]["data_fingerprints"] for role, rs in seen.items()}
+    assert prints["target"]["train"] == prints["train"]["train"]
+    assert prints["target"]["target"] != prints["train"]["target"]
+    board = splitbench("leaderboard", str(tmp_path))
+    assert board.returncode == 0, board.stderr
+    assert "(training images)" in board.stdout

@@ -382,6 +382,15 @@ def test_flags_of_the_best_attack_and_blind_leaks_reach_the_row_others_do_not():
     assert row.flags == ("blind_leaks", "few_targets")
 
 
+@pytest.mark.parametrize(("best", "flagged"), [("inverse_network", True), ("ridge", False)])
+def test_a_row_whose_best_attack_follows_no_gradients_is_not_ranked(best, flagged):
+    evidence = made((NOISE,), ("relu3",))
+    evidence = changed(evidence, lambda c: c.attack_name == best, flags=("gradients_mislead",))
+    (row,) = only_board(evidence).rows
+    assert ("gradients_mislead" in row.flags) == flagged
+    assert (row.rank is None) == flagged
+
+
 def test_equal_cells_from_other_code_are_replaced_and_it_is_said():
     newer = made((NOISE, UNDEFENDED), ("relu3",))
     older = [

@@ -111,6 +111,17 @@ def test_knowledge_is_a_partial_order():
     assert not knows_more(WHITE, WHITE)
 
 
+def test_to_know_what_a_client_looks_like_and_to_ask_it_are_different_things():
+    looks, asks, nothing = (
+        {**WHITE, "client": client} for client in ("architecture", "query", "none")
+    )
+    assert knows_more(WHITE, looks)
+    assert knows_more(looks, nothing)
+    assert knows_more(asks, nothing)
+    assert not knows_more(looks, asks)
+    assert not knows_more(asks, looks)
+
+
 def test_expressions_are_read_and_never_run():
     assert parse("A.B(x=1, y=(0.0, 6.0), z='t', w=None)") == (
         "A.B",

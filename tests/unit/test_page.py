@@ -425,6 +425,13 @@ def test_adversaries_are_named_by_what_sets_them_apart():
     assert "16 of each target" in words.means({**words.HEADLINE, **odd})
 
 
+def test_an_adversary_without_queries_is_told_from_one_without_anything():
+    free, none = ({**words.HEADLINE, "client": c} for c in ("architecture", "none"))
+    assert words.adversary(free) == "no queries"
+    assert words.adversary(none) == "no access to the client"
+    assert "what the client looks like, and has neither weights nor answers" in words.means(free)
+
+
 def test_every_flag_is_explained_in_the_documentation_in_the_same_words():
     text = " ".join((ROOT / "docs/leaderboard.md").read_text().split())
     for flag in FLAGS:

@@ -23,7 +23,13 @@ QUERY_FREE = ThreatModel(client="architecture")
 
 
 def shadow(**changes):
-    settings = {"steps": 300, "batch_size": 32, "learning_rate": 0.1, "observed": 256}
+    settings = {
+        "steps": 300,
+        "batch_size": 32,
+        "learning_rate": 0.1,
+        "observed": 256,
+        "weight": 1.0,
+    }
     return ShadowClient(decoder=DECODER, **{**settings, **changes})
 
 

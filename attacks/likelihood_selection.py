@@ -24,10 +24,11 @@ class LikelihoodSelection(Combination):
 
     What an adversary can compute of a guess is how badly its features explain the release, the
     mismatch: the negative log likelihood, or a squared distance. Small is not always good: of two
-    guesses the smooth one is often nearer to the image and the sharp one to the release. So the
-    mismatch is not compared between members. For each of them the squared error on held-out
-    auxiliary images is regressed on it, by a rising step function (isotonic regression), and the
-    errors that follow are compared.
+    guesses the smooth one is often nearer to the image and the sharp one to the release. And most
+    of it is the noise of the message, the same for all guesses. So each member is compared with
+    the best one, image by image: how much more it errs is regressed on how much worse it explains
+    the release, over held-out auxiliary images, by a rising step function (isotonic regression).
+    The member with the least that follows is shown.
 
     The choice is used only where it clearly beats the best member, by one standard error, when it
     is made for every fifth of the held-out images after the rest. Otherwise the member with the
@@ -64,21 +65,18 @@ class LikelihoodSelection(Combination):
 
     def learn(self, surface: Surface, *, generator: torch.Generator) -> Iterator[Progress]:
         """Guess held-out images, and learn what each member's mismatch says about its error."""
-        images = surface.validation.images(slice(HELD_OUT))
-        found: list[Tensor] = []
+        images, release = surface.validation_pairs(HELD_OUT)
+        # Without held-out images there is nothing to choose by: the first member is shown.
+        found = [torch.zeros(2, len(self.members), 0)]
         batches = images.split(BATCH) if len(images) else ()
         for step, batch in enumerate(batches, 1):
-            release = surface.query(batch)
-            guesses = self.guesses(release, surface, generator=generator).transpose(0, 1)
+            part = release[slice((step - 1) * BATCH, step * BATCH)]
+            guesses = self.guesses(part, surface, generator=generator).transpose(0, 1)
             squares = (guesses - batch).square().flatten(2).mean(2)
-            found.append(torch.stack([_mismatches(release, guesses, surface), squares]))
+            found.append(torch.stack([_mismatches(part, guesses, surface), squares]))
             yield Progress(step, len(batches), float(squares.mean(1).min()))
-        # Without held-out images there is nothing to choose by: the first member is shown.
-        empty = torch.zeros(2, len(self.members), 0)
-        mismatches, errors = torch.cat([empty, *found], dim=2)
-        self._mismatches, order = mismatches.sort(dim=1)
-        self._errors = errors.gather(1, order)
-        self._favourite = _favourite(mismatches, errors)
+        self._mismatches, self._errors = torch.cat(found, dim=2)
+        self._favourite = _favourite(self._mismatches, self._errors)
 
     def export_state(self) -> Mapping[str, Tensor]:
         """What was seen of the members, the favourite, and the members' states."""
@@ -118,17 +116,18 @@ def _mismatches(
 
 def _favourite(mismatches: Float[Tensor, "m n"], errors: Float[Tensor, "m n"]) -> Int[Tensor, ""]:
     """The member to show always, or -1 where choosing is clearly better."""
-    if errors.shape[1] <= FOLDS:
+    if not errors.numel():
         return torch.tensor(0)
+    best = errors.mean(1).argmin()
+    if errors.shape[1] <= FOLDS:
+        return best
     fold = torch.arange(errors.shape[1]) % FOLDS
     chosen = torch.empty_like(errors[0])
     for k in range(FOLDS):
         rest, part = fold != k, fold == k
-        order = mismatches[:, rest].argsort(dim=1)
-        seen, squares = (m[:, rest].gather(1, order) for m in (mismatches, errors))
-        choice = _predicted(seen, squares, mismatches[:, part]).argmin(0)
+        predicted = _predicted(mismatches[:, rest], errors[:, rest], mismatches[:, part])
+        choice = predicted.argmin(0)
         chosen[part] = errors[:, part].gather(0, choice[None])[0]
-    best = errors.mean(1).argmin()
     saved = errors[best] - chosen
     wanted = CLEARLY * saved.std() / len(saved) ** 0.5
     return torch.tensor(-1) if saved.mean() > wanted else best
@@ -137,13 +136,20 @@ def _favourite(mismatches: Float[Tensor, "m n"], errors: Float[Tensor, "m n"]) -
 def _predicted(
     mismatches: Float[Tensor, "m n"], errors: Float[Tensor, "m n"], seen: Float[Tensor, "m b"]
 ) -> Float[Tensor, "m b"]:
-    """Squared errors that go with the mismatches seen; those known are sorted for each member."""
-    rows = []
-    for known, error, new in zip(mismatches, errors, seen, strict=True):
-        values, weights = known.unique_consecutive(return_counts=True)
-        totals = torch.stack([part.mean() for part in error.split(weights.tolist())])
-        risen = isotonic_regression(totals.double().numpy(), weights=weights.double().numpy()).x
-        # Beyond what was seen, and between two that were: the nearer one below, or the least.
-        place = torch.searchsorted(values, new.contiguous(), right=True) - 1
-        rows.append(torch.from_numpy(risen)[place.clamp(min=0)])
-    return torch.stack(rows)
+    """How much more each member errs than the one that is best on average, given mismatches."""
+    best = errors.mean(1).argmin()
+    extra, worse, now = (v.double() - v[best].double() for v in (errors, mismatches, seen))
+    return torch.stack([_rising(*row) for row in zip(worse, extra, now, strict=True)])
+
+
+def _rising(
+    known: Float[Tensor, " n"], values: Float[Tensor, " n"], new: Float[Tensor, " b"]
+) -> Float[Tensor, " b"]:
+    """The rising step function that is closest to the values, at new places."""
+    order = known.argsort(stable=True)
+    places, counts = known[order].unique_consecutive(return_counts=True)
+    means = torch.stack([part.mean() for part in values[order].split(counts.tolist())])
+    steps = isotonic_regression(means.numpy(), weights=counts.double().numpy()).x
+    # Between two places that were seen: the lower one's value; below all of them: the lowest.
+    at = torch.searchsorted(places, new.contiguous(), right=True) - 1
+    return torch.from_numpy(steps)[at.clamp(min=0)]

@@ -24,6 +24,7 @@ from attacks.constant_color import ConstantColor
 from attacks.inverse_network import InverseNetwork
 from attacks.learned_retrieval import LearnedRetrieval
 from attacks.likelihood_maximization import LikelihoodMaximization
+from attacks.likelihood_selection import LikelihoodSelection
 from attacks.mean_image import MeanImage
 from attacks.nearest_neighbor import NearestNeighbor
 from attacks.priors.gaussian import Gaussian
@@ -65,6 +66,7 @@ def everyone():
         ShuffledPairs(width=16, blocks=1, heads=0, patch=1, steps=50, batch_size=64),
         search(),
         search(weights=(0.1, 1.0, 100.0), warm_start=Ridge(), prior=None),
+        LikelihoodSelection(members={"ridge": Ridge(), "retrieval": NearestNeighbor()}),
         StackedCombination(members={"ridge": Ridge(), "retrieval": NearestNeighbor()}),
     ]
 

@@ -1,5 +1,7 @@
 """A choice among guesses: right where the release betrays the good one, modest elsewhere."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -8,7 +10,7 @@ from attacks.likelihood_selection import LikelihoodSelection
 from attacks.mean_image import MeanImage
 from attacks.nearest_neighbor import NearestNeighbor
 from attacks.ridge import Ridge
-from splitbench.checks.attack_world import toy_world
+from splitbench.checks.attack_world import Undefended, toy_world
 from splitbench.feed import Feed
 from splitbench.rng import stream
 from splitbench.threat import Access, ThreatModel
@@ -76,6 +78,25 @@ def test_of_members_that_know_different_images_each_is_shown_where_it_knows():
     assert max(alone) < 0.9
     assert world.leak(guess(choice, world)) > 0.97
     assert world.leak(guess(choice, world)) > max(alone)
+
+
+class Shouting(Undefended):
+    """Tells a likelihood with a large part that is the message's own, whatever the image."""
+
+    def negative_log_likelihood(self, observed, features, *, observations=1):
+        distance = (observed[0] - features[0]).flatten(1).square().sum(1)
+        return distance + 100 * (1e4 * observed[0].flatten(1).sum(1)).sin()
+
+
+def test_what_a_mismatch_owes_to_the_message_alone_does_not_disturb_the_choice():
+    plain, loud = world_with(0.5), world_with(0.5)
+    deployment = dataclasses.replace(loud.deployment, defense=Shouting())
+    object.__setattr__(loud, "deployment", deployment)
+    quiet, shouted = (
+        guess(fitted(LikelihoodSelection(members=halves()), world), world)
+        for world in (plain, loud)
+    )
+    assert torch.equal(quiet, shouted)
 
 
 def test_where_the_release_says_nothing_the_best_member_is_shown_for_every_image():

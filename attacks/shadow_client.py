@@ -25,6 +25,9 @@ class ShadowClient(Attack):
     trained on the shadow's releases, and applied to the targets'. The defense is simulated on the
     shadow's features, straight through where it has no gradient.
 
+    Where the auxiliary images are of another kind their labels mean nothing to the server, and
+    only the distribution is matched.
+
     It falls to whatever makes many clients serve alike: at deep cuts the server and the
     distribution leave the client's features undetermined, and the decoder learns another code. A
     defense that changes the shapes of features is refused.
@@ -134,12 +137,20 @@ class ShadowClient(Attack):
         """Train the shadow, yielding the loss of each step."""
         auxiliary, server = surface.auxiliary, surface.server
         reference = self._reference(surface)
+        understood = surface.threat.auxiliary == "same"
+        if reference is None and not understood:
+            raise ValueError(
+                "weight=0: labels of images of another kind mean nothing to the server, and there "
+                "is nothing else to learn from; want weight > 0"
+            )
         optimizer = torch.optim.Adam(shadow.parameters(), lr=self.learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
         for _ in range(self.steps):
             index = torch.randint(len(auxiliary), (self.batch_size,), generator=generator)
             released = self._released(shadow(auxiliary.images(index)), surface)
-            loss = nn.functional.cross_entropy(server(released), auxiliary.labels[index])
+            loss = torch.zeros(())
+            if understood:
+                loss = nn.functional.cross_entropy(server(released), auxiliary.labels[index])
             if reference is not None:
                 loss = loss + self.weight * reference.mismatch(released, generator=generator)
             optimizer.zero_grad()

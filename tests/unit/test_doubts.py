@@ -14,6 +14,7 @@ from splitbench.rng import stream
 
 SOUND = Findings(
     floor=False,
+    gradient_free=False,
     knows_class=False,
     gradient_free=False,
     targets=200,
@@ -29,6 +30,7 @@ TOO_MUCH = Interval(mean=1.1, low=1.05, high=1.2, n=200)
 
 RAISES = {
     "few_targets": {"targets": 99},
+    "gradients_mislead": {"gradient_free": True},
     "at_floor": {"leak": NOTHING},
     "above_one": {"leak": TOO_MUCH},
     "blind_leaks": {"floor": True, "leak": Interval(mean=0.03, low=0.02, high=0.04, n=200)},

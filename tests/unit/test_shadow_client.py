@@ -82,6 +82,26 @@ def test_alignment_alone_works_where_labels_mean_nothing():
     assert world.leak(attempt(shadow(weight=10.0), world, threat=QUERY_FREE).guess) > 0.5
 
 
+def shifted_world():
+    """The adversary's images carry labels that the server has never heard of."""
+    world = toy_world()
+    strange = toy_images(64, "strange")
+    strange = LabeledImages(strange.pixels, strange.labels + 100, tuple(map(str, range(200))))
+    return replace(world, feed=ToyFeed(strange))
+
+
+def test_labels_of_another_kind_are_left_out():
+    threat = replace(QUERY_FREE, auxiliary="shifted")
+    trial = attempt(shadow(weight=10.0), shifted_world(), threat=threat)
+    assert toy_world().leak(trial.guess) > 0.5
+
+
+def test_labels_of_another_kind_alone_teach_nothing_and_it_says_so():
+    threat = replace(QUERY_FREE, auxiliary="shifted")
+    with pytest.raises(ValueError, match="mean nothing to the server"):
+        attempt(shadow(steps=5, weight=0.0), shifted_world(), threat=threat)
+
+
 def test_the_device_is_asked_nothing():
     world = toy_world()
     trial = attempt(shadow(steps=5), world, threat=QUERY_FREE)

@@ -16,7 +16,6 @@ SOUND = Findings(
     floor=False,
     gradient_free=False,
     knows_class=False,
-    gradient_free=False,
     targets=200,
     leak=Interval(mean=0.5, low=0.4, high=0.6, n=200),
     accuracy=Interval(mean=0.8, low=0.7, high=0.9, n=200),
@@ -38,7 +37,6 @@ RAISES = {
     "payload_varies": {"lengths": (100.0, 101.0)},
     "payload_tells_class": {"diagnostics": {"payload_class_p": 1e-4}},
     "batch_dependent": {"batch_dependent": True},
-    "gradients_mislead": {"gradient_free": True},
     "search_failed": {"diagnostics": {"residual_over_grey": 0.2}},
 }
 SPARES = {

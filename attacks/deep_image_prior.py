@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import functional_call, vmap
 
+from attacks.search_diagnostics import search_diagnostics
 from attacks.skip_network import CODE, SkipNetwork
 from splitbench.attack import Attack
 from splitbench.progress import Progress
@@ -118,6 +119,13 @@ class DeepImagePrior(Attack):
         """Take it back."""
         super().import_state(state, surface)
         self._level = state["level"]
+
+    def diagnostics(
+        self, guess: Float[Tensor, "b c h w"], release: Release, surface: Surface
+    ) -> Mapping[str, float]:
+        """Whether the guesses explain the release; see `search_diagnostics`."""
+        noise = self._level if bool(self._level > 0) else None
+        return search_diagnostics(guess, release, surface, noise)
 
     def recover(
         self, release: Release, surface: Surface, *, generator: torch.Generator

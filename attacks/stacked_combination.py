@@ -61,15 +61,15 @@ class StackedCombination(Combination):
     def learn(self, surface: Surface, *, generator: torch.Generator) -> Iterator[Progress]:
         """Guess the held-out images, and weigh the members."""
         self._mean = surface.auxiliary.images().mean(0)
-        images = surface.validation.images()
+        images, release = surface.validation_pairs()
         if not len(images):
             self._weights = torch.full((len(self.members),), 1 / len(self.members))
             return
         batches = images.split(BATCH)
         seen = []
         for step, batch in enumerate(batches, 1):
-            release = surface.query(batch)
-            seen.append(self.guesses(release, surface, generator=generator))
+            part = release[slice((step - 1) * BATCH, step * BATCH)]
+            seen.append(self.guesses(part, surface, generator=generator))
             yield Progress(step, len(batches), float((seen[-1] - batch[:, None]).square().mean()))
         self._weights = _weigh(torch.cat(seen), images, self._mean)
 

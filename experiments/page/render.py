@@ -141,6 +141,11 @@ class View:
         return any(UNRANKED & {*row.flags} for row in self.board.rows)
 
     @property
+    def recognised(self) -> list[Row]:
+        """Rows for which somebody asked whether guesses still show who it is."""
+        return [row for row in self.board.rows if row.recognition]
+
+    @property
     def trained(self) -> list[Row]:
         """Rows for which images of the training set were attacked, too."""
         return [row for row in self.board.rows if row.raw and row.training_gap]

@@ -18,7 +18,7 @@ from experiments.page.words import (
     rate,
     size,
 )
-from splitbench.leaderboard import QUALITY, Board, Row
+from splitbench.leaderboard import QUALITY, RECOGNITION, Board, Row
 from splitbench.record import Interval
 
 Value = str | int | float | None
@@ -80,6 +80,7 @@ def _line(board: Board, row: Row, link: str, attacks: Sequence[str]) -> dict[str
         **_interval("adaptive_gain", row.adaptive_gain),
         **_interval("training_gap", row.training_gap),
         **{name: value for key in QUALITY for name, value in _quality(row, key).items()},
+        **{name: value for key in RECOGNITION for name, value in _recognition(row, key).items()},
         **_interval("accuracy", row.accuracy),
         **_interval("accuracy_drop", row.accuracy_drop),
         "payload_bytes_mean": row.payload_bytes_mean,
@@ -97,6 +98,16 @@ def _line(board: Board, row: Row, link: str, attacks: Sequence[str]) -> dict[str
 
 def _quality(row: Row, key: str) -> dict[str, Value]:
     return _interval(key, row.quality.get(key))
+
+
+def _recognition(row: Row, key: str) -> dict[str, Value]:
+    found = row.recognition.get(key)
+    return {
+        **_interval(key, found.rate if found else None),
+        f"{key}_blind": found.blind if found else None,
+        f"{key}_true_images": found.ceiling if found else None,
+        f"{key}_attack": found.attack if found else None,
+    }
 
 
 def _mean(interval: Interval | None) -> float | None:

@@ -8,6 +8,17 @@ compared: one protocol, one model, the very same images.
 
 from splitbench.leaderboard.board import UNRANKED, Board, boards
 from splitbench.leaderboard.evidence import Evidence, LeaderboardError
-from splitbench.leaderboard.rows import QUALITY, Entry, Row
+from splitbench.leaderboard.rows import QUALITY, RECOGNITION, Entry, Recognition, Row
 
-__all__ = ["QUALITY", "UNRANKED", "Board", "Entry", "Evidence", "LeaderboardError", "Row", "boards"]
+__all__ = [
+    "QUALITY",
+    "RECOGNITION",
+    "UNRANKED",
+    "Board",
+    "Entry",
+    "Evidence",
+    "LeaderboardError",
+    "Recognition",
+    "Row",
+    "boards",
+]

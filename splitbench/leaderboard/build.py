@@ -17,7 +17,7 @@ from splitbench.leaderboard.evidence import (
     bootstrap,
 )
 from splitbench.leaderboard.oracle import envelope
-from splitbench.leaderboard.rows import QUALITY, Entry, Row
+from splitbench.leaderboard.rows import QUALITY, RECOGNITION, Entry, Recognition, Row
 from splitbench.leakage import per_image_leakage, tails
 from splitbench.record import Interval
 
@@ -110,6 +110,7 @@ def _with_leakage(row: Row, system: System, resamples: int) -> Row:
         cvar5=worst.cvar5,
         share_above_half=worst.share_above_half,
         quality={k: v for k, v in quality.items() if v is not None},
+        recognition=_recognition(system),
         guesses=scores[0].guesses,
         truths=scores[0].truths,
         shown=tuple(float(v) for v in shown),
@@ -129,6 +130,25 @@ def _with_envelope(row: Row, system: System, resamples: int) -> Row:
         oracle_null=found.null,
         oracle_corrected=found.corrected,
     )
+
+
+def _recognition(system: System) -> dict[str, Recognition]:
+    """By metric, the attack whose guesses are recognised most often."""
+    found: dict[str, Recognition] = {}
+    for metric in RECOGNITION:
+        for key in system.real:
+            records = system.records_of(key)
+            rate = _over_seeds([r.leakage.get(metric) for r in records])
+            if rate is None or (metric in found and found[metric].rate.mean >= rate.mean):
+                continue
+            blind = [max(r.floors[f"{b.split('/')[0]}/{metric}"] for b in BLIND) for r in records]
+            found[metric] = Recognition(
+                attack=key[1],
+                rate=rate,
+                blind=float(np.mean(blind)),
+                ceiling=float(np.mean([r.ceilings[metric] for r in records])),
+            )
+    return found
 
 
 def _without_leakage(row: Row) -> Row:

@@ -10,6 +10,24 @@ from splitbench.leaderboard.simulable import Message
 from splitbench.record import Interval
 
 QUALITY = ("psnr_db", "ssim", "lpips", "top1")
+RECOGNITION = ("rank1_faces", "rank1_pixels")  # whether guesses still show who it is
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recognition:
+    """How often a recogniser finds the person in the guesses of the attack it does so most for.
+
+    Attributes:
+        attack: Its name.
+        rate: Share of the targets.
+        blind: The same for the better blind guess.
+        ceiling: The same for the true images.
+    """
+
+    attack: str
+    rate: Interval
+    blind: float
+    ceiling: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +77,7 @@ class Row:
         closed_by: The row that raised it, in words; None where nothing did.
         excess: L of the best attack above the class-conditional floor.
         quality: Other metrics of the best attack's guesses, by key.
+        recognition: Whether guesses still show who it is, by metric; empty where nobody asked.
         oracle_max: Leakage if the truth chose the best guess per image: no adversary can.
         oracle_null: The same choice among guesses that were made for other images.
         oracle_corrected: What is left of `oracle_max` beyond `oracle_null`.
@@ -98,6 +117,7 @@ class Row:
     closed_by: str | None = None
     excess: Interval | None = None
     quality: Mapping[str, Interval] = field(default_factory=dict)
+    recognition: Mapping[str, Recognition] = field(default_factory=dict)
     oracle_max: Interval | None = None
     oracle_null: Interval | None = None
     oracle_corrected: Interval | None = None

@@ -120,3 +120,46 @@ def test_independent_intervals_add_like_standard_errors():
     assert gap.high - gap.mean == pytest.approx(sqrt(0.03**2 + 0.04**2))
     assert gap.mean - gap.low == pytest.approx(sqrt(0.03**2 + 0.04**2))
     assert gap.n == 40
+
+
+def recognised(faces, pixels=None, attack="inverse_network"):
+    """The usual board, with what recognisers made of the guesses of one attack."""
+    rates = {"rank1_faces": faces} | ({} if pixels is None else {"rank1_pixels": pixels})
+    found = []
+    for item in made(0.5):
+        record = item.record
+        own = rates if record.cell.attack_name == attack else dict.fromkeys(rates, 0.05)
+        leakage = {k: Interval(mean=v, low=v - 0.04, high=v + 0.04, n=80) for k, v in own.items()}
+        floors = {
+            f"{floor}/{key}": 0.02 + 0.01 * (floor == "mean_image")
+            for floor in ("constant_color", "mean_image")
+            for key in rates
+        }
+        changed = dataclasses.replace(
+            record,
+            leakage={**record.leakage, **leakage},
+            floors={**record.floors, **floors},
+            ceilings={**record.ceilings, **dict.fromkeys(rates, 0.95)},
+        )
+        found.append(Evidence(changed, item.scores))
+    return boards(found, resamples=200)
+
+
+def test_who_is_recognised_stands_beside_a_blind_guess_and_the_true_images():
+    (board,) = recognised(0.6, 0.55)
+    who = board.rows[0].recognition["rank1_faces"]
+    assert (who.attack, who.rate.mean, who.blind, who.ceiling) == (
+        "inverse_network",
+        0.6,
+        0.03,
+        0.95,
+    )
+    page = render((board,))
+    assert "Who is it?" in page
+    assert "60\N{NO-BREAK SPACE}%" in page.split("Who is it?")[1].split("</section>")[0]
+
+
+def test_where_nobody_asked_who_it_is_the_page_is_silent():
+    (board,) = boards(made(0.4), resamples=200)
+    assert board.rows[0].recognition == {}
+    assert "Who is it?" not in render((board,))

@@ -13,7 +13,7 @@ demo: $(VENV)/.installed ## from nothing to a leaderboard on real images, about 
 	$(BIN)/splitbench demo
 
 test: $(VENV)/.installed-dev ## the test suite, under 10 minutes on 2 cores
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-slow: $(VENV)/.installed-dev ## the tests that take minutes each
 	$(BIN)/python -m pytest -m slow

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from plotly.offline import get_plotlyjs
 
+from attacks.likelihood_selection import LikelihoodSelection
 from experiments.page import words
 from experiments.page.flags import BY_NAME, FLAGS, explain
 from experiments.page.gallery import data_uri, panels
@@ -459,3 +460,7 @@ def test_an_unknown_flag_is_shown_under_its_name():
 
 def test_intervals_are_given_as_from_to():
     assert words.between(Interval(mean=0, low=-0.051, high=0.4, n=3)) == "−0.05 to 0.40"  # noqa: RUF001
+
+
+def test_the_attack_that_chooses_is_named_as_its_class_is():
+    assert LikelihoodSelection.__name__ == words.SELECTION

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from splitbench.statistics import Array, Summary, hierarchical_bootstrap
+from splitbench.statistics import Array, Resampler, Summary, hierarchical_bootstrap
 
 BySeed = Array | Sequence[Array]
 
@@ -21,9 +21,7 @@ def leakage(
     mse: BySeed,
     floor_mse: BySeed,
     *,
-    generator: np.random.Generator,
-    resamples: int = 2000,
-    level: float = 0.95,
+    resampler: Resampler,
 ) -> Summary:
     """Leakage L of the best of some attacks above the best of some blind guesses.
 
@@ -35,9 +33,7 @@ def leakage(
             several.
         floor_mse: Squared errors of the blind guesses (constant colour, mean image) on the same
             images, ``(images,)`` or ``(images, guesses)``; one array serves all seeds.
-        generator: Of the bootstrap; attacks and floor are resampled together.
-        resamples: How many.
-        level: Coverage of the interval.
+        resampler: Draws seeds and images; attacks and floor together.
 
     Raises:
         ValueError: Negative errors, other images, or a floor without any error to explain.
@@ -50,11 +46,7 @@ def leakage(
         return 1 - ratio
 
     return hierarchical_bootstrap(
-        _joined(attacks, floors),
-        generator=generator,
-        statistic=statistic,
-        resamples=resamples,
-        level=level,
+        _joined(attacks, floors), resampler=resampler, statistic=statistic
     )
 
 
@@ -62,9 +54,7 @@ def excess_leakage(
     mse: BySeed,
     class_floor_mse: BySeed,
     *,
-    generator: np.random.Generator,
-    resamples: int = 2000,
-    level: float = 0.95,
+    resampler: Resampler,
 ) -> Summary:
     """Leakage beyond the task's own: the floor is the mean image of the class that is predicted.
 
@@ -76,11 +66,9 @@ def excess_leakage(
         mse: As in `leakage`.
         class_floor_mse: Squared errors of the class-conditional mean image, given the server's
             own prediction (never the true label).
-        generator: Of the bootstrap.
-        resamples: How many.
-        level: Coverage of the interval.
+        resampler: Draws seeds and images.
     """
-    return leakage(mse, class_floor_mse, generator=generator, resamples=resamples, level=level)
+    return leakage(mse, class_floor_mse, resampler=resampler)
 
 
 def normalised(
@@ -88,9 +76,7 @@ def normalised(
     floor: BySeed,
     ceiling: BySeed,
     *,
-    generator: np.random.Generator,
-    resamples: int = 2000,
-    level: float = 0.95,
+    resampler: Resampler,
 ) -> Summary:
     """Any metric, scaled to 0 at the floor and 1 at the ceiling: ``(m - f) / (c - f)`` of means.
 
@@ -100,9 +86,7 @@ def normalised(
         scores: Of the guesses, ``(images,)``, per seed where there are several.
         floor: Of a blind guess on the same images.
         ceiling: Of the true images themselves.
-        generator: Of the bootstrap; the three are resampled together.
-        resamples: How many.
-        level: Coverage of the interval.
+        resampler: Draws seeds and images; the three together.
 
     Raises:
         ValueError: Floor and ceiling have the same mean: the metric cannot tell them apart.
@@ -119,9 +103,7 @@ def normalised(
         ratio: Array = (score - low) / (high - low)
         return ratio
 
-    return hierarchical_bootstrap(
-        table, generator=generator, statistic=statistic, resamples=resamples, level=level
-    )
+    return hierarchical_bootstrap(table, resampler=resampler, statistic=statistic)
 
 
 def per_image_leakage(mse: Array, floor_mse: Array) -> Array:
@@ -207,9 +189,7 @@ def oracle_max(
     null_mse: Array,
     floor_mse: Array,
     *,
-    generator: np.random.Generator,
-    resamples: int = 2000,
-    level: float = 0.95,
+    resampler: Resampler,
 ) -> OracleMax:
     """Per-image maximum over attacks, with its null calibration.
 
@@ -221,9 +201,7 @@ def oracle_max(
         null_mse: Errors of the same attacks against the same true images, when each is handed
             the release of another image.
         floor_mse: As in `leakage`.
-        generator: Of the bootstrap.
-        resamples: How many.
-        level: Coverage of the intervals.
+        resampler: Draws seeds and images.
 
     Raises:
         ValueError: Not the same attacks on the same images.
@@ -232,7 +210,7 @@ def oracle_max(
         raise ValueError(f"errors {mse.shape} and null errors {null_mse.shape} must be equal 2-d")
     best, null = mse.min(1), null_mse.min(1)
     raw, inflation, corrected = (
-        leakage(errors, floor, generator=generator, resamples=resamples, level=level)
+        leakage(errors, floor, resampler=resampler)
         for errors, floor in ((best, floor_mse), (null, floor_mse), (best, null))
     )
     return OracleMax(raw, inflation, corrected)

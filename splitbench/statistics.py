@@ -1,6 +1,6 @@
 """Intervals: Wilson's for proportions, the hierarchical bootstrap for everything else."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,8 @@ from scipy import stats
 Array = NDArray[np.float64]
 Statistic = Callable[[Array], Array]
 
-CHUNK = 2_000_000  # image weights drawn at a time: bounds memory at about 16 MB
+CHUNK = 2_000_000  # image weights in use at a time: bounds memory at about 16 MB
+SHAPES = 4  # numbers of images whose draws a resampler remembers
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,78 @@ def only_mean(means: Array) -> Array:
     return means[..., 0]
 
 
+class Resampler:
+    """Draws seeds and images with replacement, alike for all scores of the same seeds and images.
+
+    Equal scores therefore get equal intervals, and the draws, which cost far more than the
+    statistics that are computed from them, are made once.
+
+    Args:
+        seed: Of the draws.
+        resamples: How many, >= 100.
+        level: Coverage of the intervals, in (0, 1).
+
+    Raises:
+        ValueError: Too few resamples, or a level that is no coverage.
+    """
+
+    def __init__(self, *, seed: int = 0, resamples: int = 2000, level: float = 0.95) -> None:
+        if resamples < 100:
+            raise ValueError(f"resamples={resamples}: at least 100, better 2000")
+        _check_level(level)
+        self.seed = seed
+        self.resamples = resamples
+        self.level = level
+        self._seeds: dict[int, Array] = {}
+        self._images: dict[tuple[int, int], NDArray[np.unsignedinteger]] = {}
+
+    def seeds(self, count: int) -> Array:
+        """How often each of so many seeds is drawn: ``(resamples, count)``."""
+        if count not in self._seeds:
+            generator = np.random.default_rng([self.seed, 0])
+            drawn = generator.multinomial(count, np.full(count, 1 / count), self.resamples)
+            self._seeds[count] = drawn.astype(np.float64)
+        return self._seeds[count]
+
+    def image_means(self, values: Array, stream: int = 0, times: Array | None = None) -> Array:
+        """Means over images drawn anew: ``(images, columns)`` to ``(resamples, columns)``.
+
+        Args:
+            values: Scores.
+            stream: Another number gives other draws.
+            times: For each resample how many rounds of images to draw, and to add up; 1 each.
+        """
+        n = len(values)
+        if times is None:
+            key = (n, stream)
+            if key not in self._images:
+                while len(self._images) >= SHAPES:
+                    del self._images[next(iter(self._images))]
+                self._images[key] = self._drawn(n, stream, np.ones(self.resamples))
+            drawn = self._images[key]
+        else:
+            drawn = self._drawn(n, stream, times)
+        rows = max(1, CHUNK // n)
+        parts = [drawn[i : i + rows] @ values / n for i in range(0, self.resamples, rows)]
+        return np.concatenate(parts)
+
+    def _drawn(self, n: int, stream: int, times: Array) -> NDArray[np.unsignedinteger]:
+        """How often each image is drawn, in as few bytes as the largest count needs."""
+        generator = np.random.default_rng([self.seed, 1, stream])
+        kind = np.min_scalar_type(int(times.max()) * n)
+        drawn = np.empty((self.resamples, n), kind)
+        rows = max(1, CHUNK // n)
+        for i in range(0, self.resamples, rows):
+            rounds = n * times[i : i + rows].astype(np.int64)
+            drawn[i : i + rows] = generator.multinomial(rounds, np.full(n, 1 / n))
+        return drawn
+
+
 def hierarchical_bootstrap(
     values_by_seed: Sequence[Array],
     *,
-    generator: np.random.Generator,
+    resampler: Resampler,
     statistic: Statistic = only_mean,
-    resamples: int = 2000,
-    level: float = 0.95,
     same_images: bool = True,
 ) -> Summary:
     """Interval of a statistic whose uncertainty comes from seeds and from images.
@@ -100,10 +166,8 @@ def hierarchical_bootstrap(
 
     Args:
         values_by_seed: For each seed the scores, ``(images,)`` or ``(images, columns)``.
-        generator: Of the resamples.
+        resampler: Draws seeds and images.
         statistic: Maps column means ``(rows, columns)`` to values ``(rows,)``.
-        resamples: How many, >= 100.
-        level: Coverage, in (0, 1).
         same_images: Row i is the same image under every seed. One draw of images then serves all
             seeds; independent draws would take the images' share of the error for averaged out,
             and give intervals that are far too short. False draws images for each seed alone.
@@ -120,15 +184,11 @@ def hierarchical_bootstrap(
         2015. arXiv:1411.5279 (percentiles for small samples).
     """
     values = [_columns(seed, v) for seed, v in enumerate(values_by_seed)]
-    _check_design(values, resamples, same_images)
-    _check_level(level)
+    _check_design(values, same_images)
     estimate = float(statistic(np.mean([v.mean(0) for v in values], axis=0)[None])[0])
-    drawn = [
-        np.stack([statistic(means) for means in parts])
-        for parts in _resampled(values, resamples, generator, same_images)
-    ]
-    both, by_seed, by_image = np.concatenate(drawn, axis=1)
-    tail = _tail(by_seed.var(), by_image.var(), len(values), len(values[0]), level)
+    means = _resampled(values, resampler, same_images)
+    both, by_seed, by_image = (statistic(each) for each in means)
+    tail = _tail(by_seed.var(), by_image.var(), len(values), len(values[0]), resampler.level)
     low, high = np.quantile(both, [tail, 1 - tail])
     return Summary(
         mean=estimate,
@@ -143,10 +203,8 @@ def paired_difference(
     first_by_seed: Sequence[Array],
     second_by_seed: Sequence[Array],
     *,
-    generator: np.random.Generator,
+    resampler: Resampler,
     statistic: Statistic = only_mean,
-    resamples: int = 2000,
-    level: float = 0.95,
 ) -> Summary:
     """Interval of ``statistic(first) - statistic(second)`` on identical images.
 
@@ -157,10 +215,8 @@ def paired_difference(
     Args:
         first_by_seed: As in `hierarchical_bootstrap`, e.g. of one defense.
         second_by_seed: The same images, seeds and columns, e.g. of another defense.
-        generator: Of the resamples.
+        resampler: Draws seeds and images.
         statistic: Of the column means of one side.
-        resamples: How many, >= 100.
-        level: Coverage, in (0, 1).
 
     Raises:
         ValueError: The two sides differ in seeds, images or columns.
@@ -176,48 +232,30 @@ def paired_difference(
         return statistic(means[..., :columns]) - statistic(means[..., columns:])
 
     both = [np.concatenate(pair, axis=1) for pair in zip(first, second, strict=True)]
-    return hierarchical_bootstrap(
-        both, generator=generator, statistic=difference, resamples=resamples, level=level
-    )
+    return hierarchical_bootstrap(both, resampler=resampler, statistic=difference)
 
 
 def _resampled(
-    values: list[Array], resamples: int, generator: np.random.Generator, same_images: bool
-) -> Iterator[tuple[Array, Array, Array]]:
-    """Column means ``(chunk, columns)`` of resamples, in chunks.
-
-    Three of each: seeds and images drawn; only seeds drawn; only images drawn.
-    """
-    seeds, largest = len(values), max(map(len, values))
-    chunk = max(1, CHUNK // largest)
-    own = np.stack([v.mean(0) for v in values])
-    for start in range(0, resamples, chunk):
-        size = min(chunk, resamples - start)
-        drawn = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size)
-        if same_images:
-            images = _draw(generator, np.full(size, largest), largest)
-            cells = np.stack([images @ v for v in values], axis=1)
-            both, by_image = np.einsum("rs,rsk->rk", drawn, cells) / seeds, cells.mean(1)
-        else:
-            both = _nested(values, drawn, generator)
-            by_image = _nested(values, np.ones_like(drawn), generator)
-        yield both, drawn @ own / seeds, by_image
+    values: list[Array], resampler: Resampler, same_images: bool
+) -> tuple[Array, Array, Array]:
+    """Column means ``(resamples, columns)``: seeds and images drawn; only seeds; only images."""
+    count = len(values)
+    drawn = resampler.seeds(count)
+    by_seed: Array = drawn @ np.stack([v.mean(0) for v in values]) / count
+    if same_images:
+        cells = np.stack([resampler.image_means(v) for v in values], axis=1)
+        return np.einsum("rs,rsk->rk", drawn, cells) / count, by_seed, cells.mean(1)
+    both, by_image = (_nested(values, resampler, t) for t in (drawn, np.ones_like(drawn)))
+    return both, by_seed, by_image
 
 
-def _nested(values: list[Array], drawn: NDArray[np.int64], generator: np.random.Generator) -> Array:
+def _nested(values: list[Array], resampler: Resampler, drawn: Array) -> Array:
     """Column means where a seed drawn m times gets m resamples of its own images."""
     parts = [
-        _draw(generator, times * len(v), len(v)) @ v
-        for v, times in zip(values, drawn.T, strict=True)
+        resampler.image_means(v, stream=seed, times=drawn[:, seed]) for seed, v in enumerate(values)
     ]
     means: Array = np.mean(parts, axis=0)
     return means
-
-
-def _draw(generator: np.random.Generator, draws: NDArray[np.int64], images: int) -> Array:
-    """Weights of the images ``(len(draws), images)`` after so many draws with replacement."""
-    weights: Array = generator.multinomial(draws, np.full(images, 1 / images)) / images
-    return weights
 
 
 def _tail(seed_variance: float, image_variance: float, seeds: int, n: int, level: float) -> float:
@@ -245,14 +283,12 @@ def _columns(seed: int, values: Array) -> Array:
     return table
 
 
-def _check_design(values: list[Array], resamples: int, same_images: bool) -> None:
+def _check_design(values: list[Array], same_images: bool) -> None:
     shapes = [v.shape for v in values]
     if not values or len({shape[1] for shape in shapes}) > 1:
         raise ValueError(f"want at least one seed, and equal columns for all, got {shapes}")
     if same_images and len(set(shapes)) > 1:
         raise ValueError(f"seeds do not share their images, {shapes}: pass same_images=False")
-    if resamples < 100:
-        raise ValueError(f"resamples={resamples}: at least 100, better 2000")
 
 
 def _check_level(level: float) -> None:

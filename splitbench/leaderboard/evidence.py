@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from splitbench.leaderboard.simulable import Message
 from splitbench.record import Interval, Record, Scores
-from splitbench.statistics import Array, hierarchical_bootstrap
+from splitbench.statistics import Array, Resampler, hierarchical_bootstrap
 
 BLIND = ("constant_color/mse", "mean_image/mse")  # what anybody can guess: the floor of L
 RESAMPLES = 1000
@@ -160,10 +161,13 @@ def bootstrap(
     tables: Sequence[Array], statistic: Callable[[Array], Array], resamples: int
 ) -> Interval:
     """Interval of a statistic of column means; all rows are resampled alike."""
-    summary = hierarchical_bootstrap(
-        tables, generator=np.random.default_rng(0), statistic=statistic, resamples=resamples
-    )
+    summary = hierarchical_bootstrap(tables, resampler=_resampler(resamples), statistic=statistic)
     return Interval(mean=summary.mean, low=summary.low, high=summary.high, n=summary.n)
+
+
+@cache
+def _resampler(resamples: int) -> Resampler:
+    return Resampler(resamples=resamples)
 
 
 def gain(first: System, second: System, images: int, resamples: int) -> Interval | None:

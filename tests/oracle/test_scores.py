@@ -9,7 +9,7 @@ from splitbench.metrics.mean_squared_error import MeanSquaredError
 from splitbench.metrics.peak_signal_to_noise import PeakSignalToNoise
 from splitbench.metrics.structural_similarity import StructuralSimilarity
 from splitbench.rng import stream
-from splitbench.statistics import hierarchical_bootstrap
+from splitbench.statistics import Resampler, hierarchical_bootstrap
 
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)  # of the pixels of each channel
 
@@ -80,7 +80,7 @@ class TestLeakage:
         mean = truth.mean(0, keepdim=True).expand_as(truth)
         floor = mse(mean, truth)
         for guess, wanted in ((mean, 0), (truth, 1), ((truth + mean) / 2, 0.75)):
-            leak = leakage(mse(guess, truth), floor, generator=np.random.default_rng(0))
+            leak = leakage(mse(guess, truth), floor, resampler=Resampler())
             assert [leak.low, leak.mean, leak.high] == pytest.approx([wanted] * 3, abs=1e-12)
 
     def test_does_not_change_when_pixels_are_scaled_and_shifted(self):
@@ -89,7 +89,7 @@ class TestLeakage:
         def leak(scale, shift):
             x, y = scale * truth + shift, scale * guess + shift
             floor = mse(x.mean(0, keepdim=True).expand_as(x), x)
-            return leakage(mse(y, x), floor, generator=np.random.default_rng(0))
+            return leakage(mse(y, x), floor, resampler=Resampler())
 
         plain, moved = leak(1, 0), leak(0.3, 0.6)
         assert (moved.mean, moved.low, moved.high) == pytest.approx(
@@ -103,7 +103,7 @@ class TestLeakage:
         posterior_mean = 0.5 + 0.1 * (secret + 0.5 * noise) / 1.25
         truth, posterior_mean = truth.clamp(0, 1), posterior_mean.clamp(0, 1)
         floor = mse(torch.full_like(truth, 0.5), truth)
-        leak = leakage(mse(posterior_mean, truth), floor, generator=np.random.default_rng(0))
+        leak = leakage(mse(posterior_mean, truth), floor, resampler=Resampler())
         assert leak.low <= 0.8 <= leak.high  # the posterior variance is 0.2 of the prior's
         assert leak.high - leak.low < 0.005
 
@@ -133,7 +133,7 @@ class TestOracleMaximum:
     @pytest.mark.parametrize("attacks", [4, 16])
     def test_of_attacks_that_know_nothing_is_inflated_and_the_correction_removes_it(self, attacks):
         (floor, errors), (_, null) = self.blind(attacks, 0), self.blind(attacks, 1)
-        found = oracle_max(errors, null, floor, generator=np.random.default_rng(0))
+        found = oracle_max(errors, null, floor, resampler=Resampler())
         assert found.raw.low > 0.05
         assert found.null.low > 0.05
         assert found.corrected.low <= 0 <= found.corrected.high
@@ -147,12 +147,12 @@ class TestOracleMaximum:
 
     def test_of_an_exact_recovery_stays_1_after_the_correction(self):
         floor, null = self.blind(4, 0)
-        found = oracle_max(np.zeros_like(null), null, floor, generator=np.random.default_rng(0))
+        found = oracle_max(np.zeros_like(null), null, floor, resampler=Resampler())
         assert (found.raw.mean, found.corrected.mean) == (1, 1)
 
     def test_correction_is_the_rescaling_of_the_raw_value_by_the_null(self):
         floor, null = self.blind(4, 0)
-        found = oracle_max(0.7 * null, null, floor, generator=np.random.default_rng(0))
+        found = oracle_max(0.7 * null, null, floor, resampler=Resampler())
         wanted = (found.raw.mean - found.null.mean) / (1 - found.null.mean)
         assert found.corrected.mean == pytest.approx(wanted, abs=1e-12)
         assert found.corrected.mean == pytest.approx(0.3, abs=1e-12)
@@ -161,7 +161,7 @@ class TestOracleMaximum:
 class TestCoverage:
     """Simulated seeds x images whose true mean is 0."""
 
-    REPETITIONS = 600
+    REPETITIONS = 1500
 
     def covered(self, intervals):
         return np.mean([s.low <= 0 <= s.high for s in intervals])
@@ -175,17 +175,21 @@ class TestCoverage:
     def test_of_the_hierarchical_bootstrap_is_95_percent_where_images_alone_fall_short(self, seeds):
         generator = np.random.default_rng(seeds)
         hierarchical, images_only = [], []
-        for _ in range(self.REPETITIONS):
+        for seed in range(self.REPETITIONS):
             table = self.scores(seeds, 100, generator)
-            settings = {"generator": generator, "resamples": 400}
-            hierarchical.append(hierarchical_bootstrap(list(table), **settings))
-            images_only.append(hierarchical_bootstrap([table.mean(0)], **settings))
+            resampler = Resampler(seed=seed, resamples=400)
+            hierarchical.append(hierarchical_bootstrap(list(table), resampler=resampler))
+            images_only.append(hierarchical_bootstrap([table.mean(0)], resampler=resampler))
         assert 0.93 <= self.covered(hierarchical) <= 0.97
         assert self.covered(images_only) < 0.9
 
     def test_falls_short_where_shared_images_are_drawn_for_each_seed_alone(self):
         generator = np.random.default_rng(0)
         tables = [list(self.scores(10, 50, generator)) for _ in range(100)]
-        settings = {"generator": generator, "resamples": 200}
-        nested = [hierarchical_bootstrap(t, same_images=False, **settings) for t in tables]
+        nested = [
+            hierarchical_bootstrap(
+                table, same_images=False, resampler=Resampler(seed=seed, resamples=200)
+            )
+            for seed, table in enumerate(tables)
+        ]
         assert self.covered(nested) < 0.92

@@ -10,6 +10,7 @@ from splitbench.latency import Link
 from splitbench.leaderboard import Evidence, LeaderboardError, boards
 from splitbench.leakage import leakage
 from splitbench.record import Interval
+from splitbench.statistics import Resampler
 from tests.unit.records import ATTACKS, FLOORS, SETTINGS, Setting, cells
 
 UNDEFENDED, NOISE, MORE_NOISE, BITS8, BITS2, DISTILLED, NAIVE = SETTINGS
@@ -98,7 +99,7 @@ def test_the_interval_agrees_with_that_of_the_leakage_protocol():
     mse = np.stack([e.scores.metrics["mse"] for e in evidence], axis=1)
     floors = evidence[0].scores.floors
     blind = np.stack([floors["constant_color/mse"], floors["mean_image/mse"]], axis=1)
-    expected = leakage(mse, blind, generator=np.random.default_rng(0), resamples=RESAMPLES)
+    expected = leakage(mse, blind, resampler=Resampler(resamples=RESAMPLES))
     assert row.raw.mean == pytest.approx(expected.mean)
     assert (row.raw.low, row.raw.high) == pytest.approx((expected.low, expected.high))
 

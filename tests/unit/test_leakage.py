@@ -14,6 +14,7 @@ from splitbench.leakage import (
     per_image_leakage,
     tails,
 )
+from splitbench.statistics import Resampler
 
 names = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=8, unique=True)
 
@@ -33,40 +34,44 @@ def as_tuple(summary):
 class TestLeakage:
     def test_has_the_blind_guess_with_the_smaller_mean_error_as_its_floor(self):
         constant, mean_image = np.full(10, 0.08), np.full(10, 0.05)
-        got = leakage(np.full(10, 0.02), np.column_stack([constant, mean_image]), generator=rng())
+        got = leakage(
+            np.full(10, 0.02), np.column_stack([constant, mean_image]), resampler=Resampler()
+        )
         assert as_tuple(got) == pytest.approx((0.6, 0.6, 0.6))
 
     def test_of_several_attacks_is_that_of_the_best_one_not_of_the_best_guess_per_image(self):
         first = np.tile([0.0, 0.1], 20)
         second = np.tile([0.1, 0.02], 20)
-        got = leakage(np.column_stack([first, second]), np.full(40, 0.1), generator=rng())
+        got = leakage(np.column_stack([first, second]), np.full(40, 0.1), resampler=Resampler())
         assert got.mean == pytest.approx(0.5)
 
     def test_pairs_attack_and_floor_image_by_image(self):
         floor = errors()
-        got = leakage(0.25 * floor, floor, generator=rng())
+        got = leakage(0.25 * floor, floor, resampler=Resampler())
         assert as_tuple(got) == pytest.approx((0.75, 0.75, 0.75), abs=1e-12)
 
     def test_of_an_attack_worse_than_a_blind_guess_is_negative(self):
-        assert leakage(np.full(5, 0.2), np.full(5, 0.1), generator=rng()).mean == pytest.approx(-1)
+        assert leakage(
+            np.full(5, 0.2), np.full(5, 0.1), resampler=Resampler()
+        ).mean == pytest.approx(-1)
 
     def test_of_several_seeds_shares_one_floor(self):
         floor = errors()
-        got = leakage([0.2 * floor, 0.4 * floor], floor, generator=rng())
+        got = leakage([0.2 * floor, 0.4 * floor], floor, resampler=Resampler())
         assert got.mean == pytest.approx(0.7)
         assert got.n == 40
         assert got.high > 0.75
 
     def test_is_the_squared_error_normalised_with_a_ceiling_of_zero(self):
         mse, floor = errors(seed=2), errors(seed=3)
-        leak = leakage(mse, floor, generator=rng())
-        same = normalised(mse, floor, np.zeros(40), generator=rng())
+        leak = leakage(mse, floor, resampler=Resampler())
+        same = normalised(mse, floor, np.zeros(40), resampler=Resampler())
         assert as_tuple(same) == pytest.approx(as_tuple(leak), abs=1e-12)
 
     def test_beyond_the_task_is_zero_for_the_mean_image_of_the_predicted_class(self):
         class_mean = errors()
-        assert excess_leakage(class_mean, class_mean, generator=rng()).mean == 0
-        assert excess_leakage(0.5 * class_mean, class_mean, generator=rng()).mean == 0.5
+        assert excess_leakage(class_mean, class_mean, resampler=Resampler()).mean == 0
+        assert excess_leakage(0.5 * class_mean, class_mean, resampler=Resampler()).mean == 0.5
 
     @pytest.mark.parametrize(
         ("mse", "floor", "message"),
@@ -79,7 +84,7 @@ class TestLeakage:
     )
     def test_refuses_what_are_not_errors_of_the_same_images(self, mse, floor, message):
         with pytest.raises(ValueError, match=message):
-            leakage(mse, floor, generator=rng())
+            leakage(mse, floor, resampler=Resampler())
 
 
 class TestNormalised:
@@ -87,16 +92,16 @@ class TestNormalised:
     def test_is_0_at_the_floor_and_1_at_the_ceiling_in_either_direction(self, floor, ceiling):
         low, high = np.full(6, floor), np.full(6, ceiling)
         for score, wanted in ((low, 0), (high, 1), ((low + high) / 2, 0.5)):
-            got = normalised(score, low, high, generator=rng())
+            got = normalised(score, low, high, resampler=Resampler())
             assert as_tuple(got) == pytest.approx((wanted,) * 3, abs=1e-9)
 
     def test_refuses_a_metric_that_cannot_tell_floor_from_ceiling(self):
         with pytest.raises(ValueError, match="same mean"):
-            normalised(errors(), np.ones(40), np.ones(40), generator=rng())
+            normalised(errors(), np.ones(40), np.ones(40), resampler=Resampler())
 
     def test_refuses_several_columns(self):
         with pytest.raises(ValueError, match="one value per image"):
-            normalised(np.ones((4, 2)), np.ones(4), np.zeros(4), generator=rng())
+            normalised(np.ones((4, 2)), np.ones(4), np.zeros(4), resampler=Resampler())
 
 
 class TestTails:
@@ -104,7 +109,7 @@ class TestTails:
         mse, floor = errors(seed=2), errors(seed=3)
         floor[0] = 0  # an image that anybody guesses
         shares = per_image_leakage(mse, floor)
-        assert shares.mean() == pytest.approx(leakage(mse, floor, generator=rng()).mean)
+        assert shares.mean() == pytest.approx(leakage(mse, floor, resampler=Resampler()).mean)
         assert np.isfinite(shares).all()
 
     def test_of_a_hundred_images_are_the_worst_five_and_one(self):

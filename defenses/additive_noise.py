@@ -2,26 +2,23 @@
 
 import math
 from abc import ABC, abstractmethod
-from functools import partial
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from defenses.fine_tuning import check_schedule, fine_tune_server
+from defenses.fine_tuned_server import FineTunedServer
 from defenses.noise_scale import NoiseScale
 from splitbench.data.images import LabeledImages
-from splitbench.defense import Defense, Guarantee, OnStep, silent
+from splitbench.defense import Guarantee
 from splitbench.release import Tensors
 from splitbench.split import Split
 
 
-class AdditiveNoise(Defense, ABC):
+class AdditiveNoise(FineTunedServer, ABC):
     """Adds independent noise, relative to the size of the features; fresh for every message.
 
-    The scale is measured on the train role by `fit`; the server may be fine-tuned to bear the
-    noise, with the client frozen, so that the features of several cuts can still be shared.
-    Subclasses give the distribution.
+    The scale is measured on the train role by `fit`. Subclasses give the distribution.
     """
 
     stochastic: ClassVar[bool] = True
@@ -39,19 +36,15 @@ class AdditiveNoise(Defense, ABC):
         learning_rate: float = 1e-3,
         batch_size: int = 64,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            finetune_epochs=finetune_epochs, learning_rate=learning_rate, batch_size=batch_size
+        )
         if not (noise_std >= 0 and math.isfinite(noise_std)):
             raise ValueError(f"noise_std={noise_std}: must be finite and not negative; 0 is off")
         if per not in ("tensor", "channel"):
             raise ValueError(f"per={per!r}: choose 'tensor' or 'channel'")
-        check_schedule(
-            finetune_epochs=finetune_epochs, learning_rate=learning_rate, batch_size=batch_size
-        )
         self.noise_std = noise_std
         self.per = per
-        self.finetune_epochs = finetune_epochs
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
         self.scale = NoiseScale(per=per)
 
     @abstractmethod
@@ -63,26 +56,9 @@ class AdditiveNoise(Defense, ABC):
         """Power of the features over power of the noise, on the train role."""
         return math.inf if self.noise_std == 0 else -20 * math.log10(self.noise_std)
 
-    def fit(
-        self,
-        split: Split,
-        train: LabeledImages,
-        *,
-        generator: torch.Generator,
-        on_step: OnStep = silent,
-    ) -> None:
-        """Measure the scale; train the server under fresh noise where `finetune_epochs` says so."""
+    def calibrate(self, split: Split, train: LabeledImages) -> None:
+        """Measure the scale of the features."""
         self.scale.calibrate(split.client, train)
-        fine_tune_server(
-            split,
-            train,
-            receive=partial(self.protect, generator=generator),
-            epochs=self.finetune_epochs,
-            learning_rate=self.learning_rate,
-            batch_size=self.batch_size,
-            generator=generator,
-            on_step=on_step,
-        )
 
     def protect(self, features: Tensors, *, generator: torch.Generator) -> Tensors:
         """Add noise.

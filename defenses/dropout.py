@@ -1,17 +1,16 @@
 """Features erased at random."""
 
 import math
-from functools import partial
 from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from defenses.fine_tuning import check_schedule, fine_tune_server
+from defenses.fine_tuned_server import FineTunedServer
 from defenses.noise_scale import NoiseScale, channel_axis
 from splitbench.data.images import LabeledImages
-from splitbench.defense import Defense, Guarantee, OnStep, silent
+from splitbench.defense import Guarantee
 from splitbench.release import Tensors
 from splitbench.split import Split
 
@@ -20,7 +19,7 @@ from splitbench.split import Split
 TOLERANCE = 0.01
 
 
-class Dropout(Defense):
+class Dropout(FineTunedServer):
     """Sets features to zero at random, with a new mask for every message, in eval mode too.
 
     What is erased arrives as zero, like the silent features of a ReLU. No mask is sent: a value
@@ -72,20 +71,16 @@ class Dropout(Defense):
         learning_rate: float = 1e-3,
         batch_size: int = 64,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            finetune_epochs=finetune_epochs, learning_rate=learning_rate, batch_size=batch_size
+        )
         if not 0 <= rate < 1:
             raise ValueError(f"rate={rate}: must be in [0, 1); 0 is off")
         if per not in ("element", "channel"):
             raise ValueError(f"per={per!r}: choose 'element' or 'channel'")
-        check_schedule(
-            finetune_epochs=finetune_epochs, learning_rate=learning_rate, batch_size=batch_size
-        )
         self.rate = rate
         self.per = per
         self.rescale = rescale
-        self.finetune_epochs = finetune_epochs
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
         self.scale = NoiseScale(per="tensor")
 
     @property
@@ -93,26 +88,9 @@ class Dropout(Defense):
         """What survivors are multiplied by."""
         return 1 / (1 - self.rate) if self.rescale else 1.0
 
-    def fit(
-        self,
-        split: Split,
-        train: LabeledImages,
-        *,
-        generator: torch.Generator,
-        on_step: OnStep = silent,
-    ) -> None:
-        """Measure the features; train the server under fresh masks where that is asked for."""
+    def calibrate(self, split: Split, train: LabeledImages) -> None:
+        """Measure the scale of the features."""
         self.scale.calibrate(split.client, train)
-        fine_tune_server(
-            split,
-            train,
-            receive=partial(self.protect, generator=generator),
-            epochs=self.finetune_epochs,
-            learning_rate=self.learning_rate,
-            batch_size=self.batch_size,
-            generator=generator,
-            on_step=on_step,
-        )
 
     def protect(self, features: Tensors, *, generator: torch.Generator) -> Tensors:
         """Erase.

@@ -1,28 +1,25 @@
 """Few bits per released value, rounded at random."""
 
 import math
-from functools import partial
 from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from defenses.fine_tuning import check_schedule, fine_tune_server
+from defenses.fine_tuned_server import FineTunedServer
 from splitbench.codecs.grid import Grid
 from splitbench.codecs.uniform import Uniform
-from splitbench.data.images import LabeledImages
-from splitbench.defense import Defense, Guarantee, OnStep, silent
+from splitbench.defense import Guarantee
 from splitbench.release import Tensors
 from splitbench.rng import uniform_like
-from splitbench.split import Split
 
 # Below this probability the logarithm goes on as a straight line: a search that has left the
 # features that are possible is told the way back instead of infinity.
 RARE = 0.01
 
 
-class StochasticRounding(Defense):
+class StochasticRounding(FineTunedServer):
     """Rounds each value to one of the two levels around it, the nearer the likelier.
 
     ``2 ** bits`` even levels lie between the smallest and the largest value of each tensor of an
@@ -70,16 +67,12 @@ class StochasticRounding(Defense):
         learning_rate: float = 1e-3,
         batch_size: int = 64,
     ) -> None:
-        super().__init__()
-        if not 1 <= bits <= 8:
-            raise ValueError(f"bits={bits}: choose 1 to 8")
-        check_schedule(
+        super().__init__(
             finetune_epochs=finetune_epochs, learning_rate=learning_rate, batch_size=batch_size
         )
+        if not 1 <= bits <= 8:
+            raise ValueError(f"bits={bits}: choose 1 to 8")
         self.bits = bits
-        self.finetune_epochs = finetune_epochs
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
 
     @property
     def levels(self) -> int:
@@ -90,26 +83,6 @@ class StochasticRounding(Defense):
     def codec(self) -> Uniform:
         """Packs the levels; has the same ones, and therefore rounds nothing."""
         return Uniform(bits=self.bits)
-
-    def fit(
-        self,
-        split: Split,
-        train: LabeledImages,
-        *,
-        generator: torch.Generator,
-        on_step: OnStep = silent,
-    ) -> None:
-        """Train the server under fresh rounding, where `finetune_epochs` says so."""
-        fine_tune_server(
-            split,
-            train,
-            receive=partial(self.protect, generator=generator),
-            epochs=self.finetune_epochs,
-            learning_rate=self.learning_rate,
-            batch_size=self.batch_size,
-            generator=generator,
-            on_step=on_step,
-        )
 
     @torch.no_grad()
     def protect(self, features: Tensors, *, generator: torch.Generator) -> Tensors:

@@ -4,15 +4,13 @@ from typing import ClassVar, Literal
 
 import torch
 
-from defenses.fine_tuning import check_schedule, fine_tune_server
+from defenses.fine_tuned_server import FineTunedServer
 from splitbench.codecs.top_k import TopK as TopKCodec
-from splitbench.data.images import LabeledImages
-from splitbench.defense import Defense, Guarantee, OnStep, silent
+from splitbench.defense import Guarantee
 from splitbench.release import Tensors
-from splitbench.split import Split
 
 
-class TopK(Defense):
+class TopK(FineTunedServer):
     """Releases the largest magnitudes of each tensor of an example, and where they are.
 
     The selection is the codec that this defense brings: `protect` leaves the features alone and
@@ -66,42 +64,23 @@ class TopK(Defense):
         learning_rate: float = 1e-3,
         batch_size: int = 64,
     ) -> None:
-        super().__init__()
-        if not 0 < share <= 1:
-            raise ValueError(f"share={share}: must be in (0, 1]; 1 is off")
-        check_schedule(
+        super().__init__(
             finetune_epochs=finetune_epochs, learning_rate=learning_rate, batch_size=batch_size
         )
+        if not 0 < share <= 1:
+            raise ValueError(f"share={share}: must be in (0, 1]; 1 is off")
         self.share = share
         self.entropy = entropy
-        self.finetune_epochs = finetune_epochs
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
 
     @property
     def codec(self) -> TopKCodec:
         """What selects, and makes bytes of values and places."""
         return TopKCodec(fraction=self.share, entropy=self.entropy)
 
-    def fit(
-        self,
-        split: Split,
-        train: LabeledImages,
-        *,
-        generator: torch.Generator,
-        on_step: OnStep = silent,
-    ) -> None:
-        """Train the server on what the codec leaves, where `finetune_epochs` says so."""
-        fine_tune_server(
-            split,
-            train,
-            receive=self.codec.transform,
-            epochs=self.finetune_epochs,
-            learning_rate=self.learning_rate,
-            batch_size=self.batch_size,
-            generator=generator,
-            on_step=on_step,
-        )
+    def receive(self, features: Tensors, *, generator: torch.Generator) -> Tensors:
+        """What the codec leaves."""
+        del generator
+        return self.codec.transform(features)
 
     def protect(self, features: Tensors, *, generator: torch.Generator) -> Tensors:
         """Return the features: it is the codec that selects."""

@@ -11,13 +11,11 @@ from torch import Tensor, nn
 from experiments.compose import build, source_digest
 from experiments.console import Reporter
 from experiments.errors import UserError
+from experiments.images import roles_of
 from experiments.store import Product, Store, digest
 from splitbench.attack import Attack
 from splitbench.codec import Codec
-from splitbench.data.deal import deal_images
-from splitbench.data.duplicates import content_hashes
-from splitbench.data.images import LabeledImages, Roles
-from splitbench.data.likeness import alike
+from splitbench.data.images import Roles
 from splitbench.defense import Defense
 from splitbench.deployment import Deployment, SharedClient
 from splitbench.feed import Feed
@@ -64,28 +62,7 @@ class Job:
     @cached_property
     def roles(self) -> Roles:
         """The four parts of the data."""
-        roles = _load("data", self.config["data"])
-        if (self.threat.auxiliary == "shifted") != bool(self.config.get("auxiliary")):
-            raise UserError(
-                "an adversary with shifted images and the data set that it has belong together: "
-                "threat=shifted data@auxiliary=mnist_digits"
-            )
-        if self.threat.auxiliary == "shifted":
-            roles = replace(roles, auxiliary=self._shifted(roles))
-        if self.config["target_role"] == "train":
-            roles = replace(roles, target=_as_many(roles.train, len(roles.target)))
-        limit = self.config["targets"]
-        if limit is not None and limit < len(roles.target):
-            roles = replace(roles, target=roles.target.subset(slice(0, int(limit))))
-        return roles
-
-    def _shifted(self, roles: Roles) -> LabeledImages:
-        """The adversary's images of another data set, in the form of the targets."""
-        found = alike(_load("auxiliary", self.config["auxiliary"]).auxiliary, roles.target.shape)
-        shared = {*content_hashes(found)} & {*content_hashes(roles.target)}
-        if shared:
-            raise UserError(f"auxiliary: {len(shared)} of its images are targets: choose others")
-        return found
+        return roles_of(self.config, self.threat)
 
     @cached_property
     def threat(self) -> ThreatModel:
@@ -280,23 +257,6 @@ class Job:
             pool=pool,
             traffic=traffic,
         )
-
-
-def _load(key: str, node: Mapping[str, Any]) -> Roles:
-    try:
-        roles = build(dict(node)).load()
-    except ValueError as error:  # sizes that do not fit, roles that overlap
-        raise UserError(f"{key}: {error}") from error
-    if not isinstance(roles, Roles):
-        raise UserError(f"{key}: {node['_target_']}.load() must return Roles")
-    return roles
-
-
-def _as_many(images: LabeledImages, count: int) -> LabeledImages:
-    """Some of the images, the classes in proportion as in the whole."""
-    wanted = {"target": min(count, len(images))}
-    generator = stream(0, "training images")
-    return images.subset(deal_images(images.labels, wanted, generator=generator)["target"])
 
 
 def _with_specs(deployment: Deployment, probe: Tensor) -> Deployment:

@@ -1,9 +1,7 @@
-"""Scores guesses against the truth, which no attack ever sees."""
+"""Says what guesses are worth: above what is known without a release, and with which doubts."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,10 +12,9 @@ from torch import Tensor, nn
 from attacks.class_mean import ClassMean
 from attacks.constant_color import ConstantColor
 from attacks.mean_image import MeanImage
-from experiments.compose import build
 from experiments.doubts import Findings, depends_on_batch, flags_of, payload_class_p
 from experiments.job import Job, Target
-from experiments.store import Product, digest
+from experiments.scoring import Arrays, Scoring
 from splitbench.attack import Attack
 from splitbench.codec import Codec
 from splitbench.data.images import ROLES
@@ -25,16 +22,11 @@ from splitbench.defense import Defense
 from splitbench.deployment import Deployment
 from splitbench.latency import measure_latency
 from splitbench.leakage import excess_leakage, leakage, normalised
-from splitbench.metric import Metric, MetricUnavailableError
-from splitbench.metrics.evaluator import EvaluatorNet
 from splitbench.metrics.mean_squared_error import MeanSquaredError
 from splitbench.null_channel import other_targets
 from splitbench.record import Interval, Scores
-from splitbench.rng import isolated, stream
+from splitbench.rng import stream
 from splitbench.statistics import Resampler, Summary, hierarchical_bootstrap, wilson
-from splitbench.training import Training
-
-Arrays = dict[str, NDArray[np.float64]]
 
 # The headline floor is the better of the first two; the third is what the prediction alone tells.
 FLOORS: Mapping[str, type[Attack]] = {
@@ -62,90 +54,19 @@ class Verdict:
 
 
 class Judge:
-    """Holds the truth, the metrics, and the floors and facts of every cut it has seen."""
+    """Holds the truth, and the floors and facts of every cut it has seen."""
 
     def __init__(self, job: Job) -> None:
-        """Build the metrics; the classifier that some need learns from the calibration role."""
+        """Score the truth itself: the ceiling of every metric."""
         self.job = job
         self.truth = job.roles.target.images()
         self.labels = job.roles.target.labels
-        self.limits: Mapping[str, int] = job.config["metric_examples"]
-        self.unavailable: dict[str, str] = {}
-        self._scored: dict[str, Arrays] = {}
-        self.metrics: list[Metric] = []
-        for node in job.config["metrics"].values():
-            metric: Metric = build(dict(node))
-            self.metrics.append(metric.bind(self.evaluator) if metric.needs_evaluator else metric)
-            if metric.needs_gallery:
-                self._enroll(metric)
-        self._ceiling = self.score(self.truth)
+        self.scoring = Scoring(job)
+        self._ceiling = self.scoring(self.truth)
         self._floors: dict[str, Arrays] = {}
         self._facts: dict[str, dict[str, Any]] = {}
         self._mixing: dict[str, bool] = {}
         self._resampler = Resampler(resamples=RESAMPLES)
-
-    @cached_property
-    def evaluator(self) -> nn.Module:
-        """A classifier that shares neither data nor architecture with the task model."""
-        job, calibration = self.job, self.job.roles.calibration
-        with isolated(stream(job.seed, "evaluator", "initialisation")):
-            net = EvaluatorNet(image_shape=calibration.shape, classes=len(calibration.classes))
-
-        def make() -> Product:
-            with job.reporter.stage("training the independent classifier") as meter:
-                # A small data set (faces) has fewer images here than a usual batch.
-                Training(epochs=20, batch_size=min(64, len(calibration))).fit(
-                    net,
-                    calibration,
-                    generator=stream(job.seed, "evaluator", "training"),
-                    on_step=lambda p: meter(p.step, p.steps, p.loss),
-                )
-            return Product(net.state_dict())
-
-        key = digest([calibration.fingerprint(), job.seed, job.code])
-        net.load_state_dict(dict(job.store.product("evaluator", key, make).tensors))
-        return net.eval().requires_grad_(False)
-
-    def score(self, guess: Tensor) -> Arrays:
-        """Every available metric on guesses for the first ``len(guess)`` targets.
-
-        Blind guesses are the same at every cut; equal guesses are scored once.
-        """
-        key = hashlib.sha256(guess.contiguous().numpy().tobytes()).hexdigest()
-        if key not in self._scored:
-            self._scored[key] = self._score(guess)
-        return dict(self._scored[key])
-
-    def _score(self, guess: Tensor) -> Arrays:
-        scores: Arrays = {}
-        for metric in self.metrics:
-            if metric.key in self.unavailable:
-                continue
-            n = min(len(guess), self.limits.get(metric.key, len(guess)))
-            try:
-                scores[metric.key] = metric(guess[:n], self._truth_for(metric)[:n]).numpy()
-            except MetricUnavailableError as error:
-                self.unavailable[metric.key] = str(error)
-        return scores
-
-    def _enroll(self, metric: Metric) -> None:
-        """Put the victim's training photographs on file, where they say whom they show."""
-        train = self.job.roles.train
-        if train.identities is None:
-            self.unavailable[metric.key] = "the data set does not say who is in the picture"
-            return
-        try:
-            metric.enroll(train.images(), train.identities)
-        except MetricUnavailableError as error:
-            self.unavailable[metric.key] = str(error)
-
-    def _truth_for(self, metric: Metric) -> Tensor:
-        if metric.compares_with == "images":
-            return self.truth
-        persons = self.job.roles.target.identities
-        return (
-            persons if metric.compares_with == "identities" and persons is not None else self.labels
-        )
 
     def see(self, target: Target) -> None:
         """Learn the floors of one cut, and what holds for every attack on it."""
@@ -168,7 +89,7 @@ class Judge:
             },
             "floors": {k: float(v.mean()) for k, v in self._floors[cut].items()},
             "ceilings": {k: float(v.mean()) for k, v in self._ceiling.items()},
-            "unavailable": dict(self.unavailable),
+            "unavailable": dict(self.scoring.unavailable),
             "guarantee": {"kind": promise.kind, "statement": promise.statement},
             "diagnostics": {
                 "payload_class_p": payload_class_p(payload.numpy(), self.labels.numpy())
@@ -201,7 +122,7 @@ class Judge:
         diagnostics: Mapping[str, float],
     ) -> Verdict:
         """Judge one attack's guesses at one cut."""
-        scores = self.score(guess)
+        scores = self.scoring(guess)
         floors = {k: v[: len(guess)] for k, v in self._floors[cut].items()}
         leaks = self._leaks(scores, floors)
         kept = slice(0, min(int(self.job.config["gallery"]), len(guess)))
@@ -240,7 +161,7 @@ class Judge:
             surface = self.job.judges_surface(target, attack)
             attack.fit(surface, generator=generator)
             guess = attack(target.release, surface, generator=generator)
-            scores |= {f"{name}/{key}": v for key, v in self.score(guess).items()}
+            scores |= {f"{name}/{key}": v for key, v in self.scoring(guess).items()}
         return scores
 
     def _leaks(self, scores: Arrays, floors: Arrays) -> dict[str, Interval]:
@@ -257,7 +178,7 @@ class Judge:
     def _normalised(self, scores: Arrays, floors: Arrays) -> dict[str, Interval]:
         """Metrics between floor and ceiling, where these are clearly apart."""
         scaled = {}
-        for metric in self.metrics:
+        for metric in self.scoring.metrics:
             if metric.key not in scores:
                 continue
             values = scores[metric.key]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from splitbench.record import Scores
 
-ATTACKS = 8
+ATTACKS = 10
 CUTS = 2
 
 

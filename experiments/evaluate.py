@@ -25,6 +25,7 @@ from splitbench.attack import Attack
 from splitbench.record import Cell, Record, Scores
 from splitbench.rng import stream
 from splitbench.split import Cut
+from splitbench.threat import Access
 
 FLOORS = ("constant_color", "mean_image", "class_mean")
 
@@ -56,7 +57,7 @@ def evaluate(
         torch.set_num_threads(int(config["threads"]))
     torch.use_deterministic_algorithms(True)
     job = Job(config, store, reporter)
-    attacks = chosen_attacks(config, choices)
+    attacks = chosen_attacks(config, choices, job.threat.grants())
     _check(job, attacks)
     plans = plan(job, attacks)
     missing = [p for p in plans if not store.has_cell(p.cell_id)]
@@ -81,19 +82,33 @@ def _attack(name: str, attacks: Mapping[str, Mapping[str, Any]]) -> Attack:
 
 
 def chosen_attacks(
-    config: Mapping[str, Any], choices: Mapping[str, Any]
+    config: Mapping[str, Any], choices: Mapping[str, Any], granted: frozenset[Access]
 ) -> dict[str, Mapping[str, Any]]:
-    """The suite's attacks, or its floors and the one attack that ``attack=`` names."""
+    """The suite's attacks, or its floors and the one attack that ``attack=`` names.
+
+    Of the suite those are left out that are there for who lacks what this adversary has.
+    """
     suite = dict(config["attacks"])
     if not config.get("attack"):
-        return suite
+        spare = {name for name, access in config["without"].items() if access in granted}
+        return {name: node for name, node in suite.items() if name not in spare}
     floors = {name: node for name, node in suite.items() if name in FLOORS}
     return {**floors, str(choices.get("attack", "attack")): config["attack"]}
 
 
 def plan(job: Job, attacks: Mapping[str, Mapping[str, Any]]) -> list[Plan]:
     """The cells of a job; each is named by what determines its numbers, not by its neighbours."""
-    irrelevant = ("cuts", "attacks", "attack", "paths", "tracking", "threads", "claimed", "gallery")
+    irrelevant = (
+        "without",
+        "cuts",
+        "attacks",
+        "attack",
+        "paths",
+        "tracking",
+        "threads",
+        "claimed",
+        "gallery",
+    )
     shared = {
         **without(dict(job.config), *irrelevant, "data", "auxiliary"),
         "code": job.code,

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.errors import UserError
+from splitbench.threat_model import Access
 
 KEYS = frozenset({
     "attack", "attacks", "auxiliary", "claimed", "codec", "cuts", "data", "defense", "gallery",
     "latency", "metric_examples", "metrics", "model", "paths", "protocol", "seed", "target_role",
-    "targets", "threads", "threat", "tracking", "training",
+    "targets", "threads", "threat", "tracking", "training", "without",
 })  # fmt: skip
 TARGET_ROLES = ("target", "train")
 _LEAST = {"seed": 0, "gallery": 0, "targets": 1, "threads": 1}
@@ -34,6 +35,12 @@ def check_settings(config: Mapping[str, Any]) -> None:
         _whole(f"latency.{key}", config["latency"].get(key), least)
     for key, value in config["metric_examples"].items():
         _whole(f"metric_examples.{key}", value, 1)
+    for attack, access in config["without"].items():
+        if attack not in config["attacks"] or access not in [*Access]:
+            raise UserError(
+                f"without.{attack}={access}: want an attack of the suite, and one of "
+                f"{', '.join(Access)}"
+            )
     for role, size in (config["data"].get("sizes") or {}).items():
         if isinstance(size, bool) or not isinstance(size, int | float):
             raise UserError(

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.compose import build, plain, source_digest, without
 from experiments.errors import UserError
+from experiments.evaluate import chosen_attacks
 from experiments.explain import sentence
 from experiments.run import job_id, main
 from experiments.settings import KEYS, check_settings
@@ -123,6 +124,32 @@ def test_what_an_attack_of_a_suite_builds_on_is_an_attack_of_the_suite_so_that_i
     attacks = [build(node) for node in resolved(f"suite={option}")["attacks"].values()]
     alone = {repr(attack) for attack in attacks}
     assert {repr(part) for attack in attacks for part in attack.parts()} <= alone
+
+
+def taking_part(suite, threat):
+    """The attacks of a suite that one adversary runs, by name."""
+    granted = build(resolved(f"threat={threat}")["threat"]).grants()
+    chosen = chosen_attacks(resolved(f"suite={suite}"), {}, granted)
+    return {name: build(node) for name, node in chosen.items()}, granted
+
+
+@pytest.mark.parametrize("suite", options("suite"))
+@pytest.mark.parametrize("threat", options("threat"))
+def test_every_suite_has_an_attack_for_every_adversary(suite, threat):
+    attacks, granted = taking_part(suite, threat)
+    assert [a for a in attacks.values() if not a.floor and a.needs <= granted]
+
+
+@pytest.mark.parametrize("suite", options("suite"))
+def test_who_lacks_nothing_runs_no_attack_that_imitates_the_client(suite):
+    assert "shadow_client" not in taking_part(suite, "white_box")[0]
+    assert "shadow_client" in taking_part(suite, "query_free")[0]
+
+
+@pytest.mark.parametrize("without", [{"nobody": "query"}, {"ridge": "money"}])
+def test_an_attack_for_who_lacks_something_is_of_the_suite_and_lacks_what_there_is(without):
+    with pytest.raises(UserError, match="want an attack of the suite"):
+        check_settings({**resolved(), "without": without})
 
 
 def sweep_of(experiment):

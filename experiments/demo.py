@@ -6,11 +6,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-EXPERIMENTS = ("demo", "demo_naive")
-
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the demo's experiments, then make the leaderboard; return the exit code."""
+    """Run the demo's experiment, then make the leaderboard; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="splitbench demo",
         description="Measure how much each layer of LeNet-5 leaks on Fashion-MNIST, undefended and "
@@ -23,11 +21,9 @@ def main(arguments: Sequence[str]) -> int:
     began = time.monotonic()
     from experiments.run import main as run
 
-    for number, experiment in enumerate(EXPERIMENTS, 1):
-        sys.stderr.write(f"part {number} of {len(EXPERIMENTS)}: experiment={experiment}\n")
-        code = run([f"experiment={experiment}", f"paths.runs={options.runs}"])
-        if code:
-            return code
+    code = run(["experiment=demo", f"paths.runs={options.runs}"])
+    if code:
+        return code
     from experiments.leaderboard import main as leaderboard
 
     code = leaderboard([options.runs, *(["--open"] if options.open else [])])

@@ -3,6 +3,7 @@
 Hydra finds sweepers in this package only (it is a namespace that plugins share).
 """
 
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -18,22 +19,62 @@ class ApplicableSweeper(BasicSweeper):  # type: ignore[misc]  # hydra is not typ
     ``defense=none,gaussian_noise defense.noise_std=0.5,2`` means three jobs, not four of which two
     fail: a keyword is dropped from the jobs whose choice does not have it, provided that another
     swept choice does (so a misspelt keyword still fails), and jobs that become equal run once.
+
+    Args:
+        max_batch_size: Jobs that are launched together; None for all.
+        params: What is swept, as overrides by key; the command line comes on top.
+        also: More sweeps, each in place of `params`, for jobs that are no product of choices. All
+            jobs are launched together.
     """
 
-    @staticmethod
+    def __init__(
+        self,
+        max_batch_size: int | None = None,
+        params: Mapping[str, str] | None = None,
+        also: Sequence[Mapping[str, str]] | None = None,
+    ) -> None:
+        super().__init__(max_batch_size, dict(params or {}))
+        self.also = [dict(sweep) for sweep in also or ()]
+
     def split_arguments(
-        overrides: list[Override], max_batch_size: int | None
+        self, overrides: list[Override], max_batch_size: int | None
     ) -> list[list[list[str]]]:
-        """Expand the sweep as Hydra does, then prune each job."""
-        batches = BasicSweeper.split_arguments(overrides, None)
-        swept = choices_of(overrides)
-        jobs: list[list[str]] = []
-        for job in (job for batch in batches for job in batch):
-            pruned = prune(job, swept)
-            if pruned not in jobs:
-                jobs.append(pruned)
+        """The jobs, in batches that are launched together.
+
+        Args:
+            overrides: Those of `params`, then those of the command line.
+            max_batch_size: Jobs of a batch; None for all.
+        """
+        jobs = expand(overrides, configured=len(self.params), also=self.also)
         size = max_batch_size or len(jobs) or 1
         return [jobs[i : i + size] for i in range(0, len(jobs), size)]
+
+
+def expand(
+    overrides: list[Override], *, configured: int = 0, also: Sequence[Mapping[str, str]] = ()
+) -> list[list[str]]:
+    """Expand sweeps as Hydra does, then prune each job; equal jobs are left out.
+
+    Args:
+        overrides: What is swept, and what all jobs share.
+        configured: How many of them, from the first, the sweeps in `also` replace.
+        also: More sweeps.
+    """
+    jobs: list[list[str]] = []
+    for sweep in (overrides, *([*_parsed(more), *overrides[configured:]] for more in also)):
+        swept = choices_of(sweep)
+        batches = BasicSweeper.split_arguments(sweep, None)
+        for job in (prune(job, swept) for batch in batches for job in batch):
+            if job not in jobs:
+                jobs.append(job)
+    return jobs
+
+
+def _parsed(sweep: Mapping[str, str]) -> list[Override]:
+    parsed: list[Override] = OverridesParser.create().parse_overrides(
+        [f"{key}={value}" for key, value in sweep.items()]
+    )
+    return parsed
 
 
 def choices_of(overrides: list[Override]) -> dict[str, list[str]]:
@@ -105,6 +146,7 @@ ConfigStore.instance().store(
         "_target_": f"{ApplicableSweeper.__module__}.{ApplicableSweeper.__qualname__}",
         "max_batch_size": None,
         "params": None,
+        "also": None,
     },
     provider="splitbench",
 )

@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from experiments.cli import COMMANDS
 from experiments.cuts import main as cuts
-from hydra_plugins.applicable_sweeper import ApplicableSweeper, as_sweep
+from hydra_plugins.applicable_sweeper import as_sweep, expand
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -29,7 +29,7 @@ def jobs(command: str) -> list[list[str]]:
     """The overrides of each job that a ``splitbench run`` line starts."""
     overrides = [w for w in shlex.split(command)[2:] if w not in ("-m", "--multirun")]
     parsed = OverridesParser.create().parse_overrides(as_sweep(overrides))
-    return [job for batch in ApplicableSweeper.split_arguments(parsed, None) for job in batch]
+    return expand(parsed)
 
 
 def test_the_two_commands_are_targets_of_the_makefile():

@@ -18,7 +18,7 @@ from experiments.evaluate import chosen_attacks
 from experiments.explain import sentence
 from experiments.run import job_id, main
 from experiments.settings import KEYS, check_settings
-from hydra_plugins.applicable_sweeper import ApplicableSweeper
+from hydra_plugins.applicable_sweeper import expand
 from splitbench.attack import Attack
 from splitbench.codec import Codec
 from splitbench.defense import Defense
@@ -157,8 +157,7 @@ def sweep_of(experiment):
     config = composed(f"experiment={experiment}")
     params = config.hydra.sweeper.get("params") or {}
     words = OverridesParser.create().parse_overrides([f"{k}={v}" for k, v in params.items()])
-    batches = ApplicableSweeper.split_arguments(words, None)
-    return [job for batch in batches for job in batch]
+    return expand(words, configured=len(params), also=config.hydra.sweeper.get("also") or ())
 
 
 @pytest.mark.parametrize("experiment", options("experiment"))

@@ -25,6 +25,7 @@ from splitbench.rng import isolated, stream
 from splitbench.shadow import Traffic
 from splitbench.split import Cut, CutError, Cuttable, Split, Taps
 from splitbench.threat import Surface, ThreatModel
+from splitbench.training import accuracy
 
 PROBE = 2  # images sent through a deployment to learn the shapes of its release
 
@@ -104,10 +105,21 @@ class Job:
                     generator=stream(self.seed, "model", "training"),
                     on_step=lambda p: meter(p.step, p.steps, p.loss),
                 )
+            self._warn_if_useless(model)
             return Product(model.state_dict())
 
         model.load_state_dict(dict(self.store.product("model", self.model_key, make).tensors))
         return model.eval().requires_grad_(False)
+
+    def _warn_if_useless(self, model: nn.Module) -> None:
+        """What leaks from a model that has learnt nothing is of no interest."""
+        train = self.roles.train
+        majority = float(torch.bincount(train.labels).max()) / len(train)
+        if accuracy(model, train).low <= majority:
+            self.reporter.say(
+                "[yellow]the task model does no better on its own training images than the most "
+                "frequent class: lower training.learning_rate, or raise training.epochs[/yellow]"
+            )
 
     @cached_property
     def cuttable(self) -> Cuttable:

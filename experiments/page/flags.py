@@ -43,7 +43,7 @@ FLAGS = (
         "weaker_access_wins",
         "weaker access wins",
         "an adversary that knows less about the same system reaches a higher leakage, by more than "
-        "the interval of the paired difference",
+        "than the interval of the paired difference",
         "The better informed attack failed, for example because gradients vanish or its training "
         "did not converge. The row understates what leaks.",
         "Check the training curves of the adaptive attack and run it again; the row is not ranked "
@@ -52,7 +52,8 @@ FLAGS = (
     Flag(
         "gradients_mislead",
         "gradients mislead",
-        "the best attack is the search that follows no gradients",
+        "the search that follows no gradients leaks more than the best attack that may, by more "
+        "than the interval of the paired difference",
         "Attacks that follow gradients should win wherever there are useful ones. Rounding, "
         "saturation or an argmax hides them here, and the row understates what leaks.",
         "Attack with a decoder that is trained long enough, or let the search follow the gradients "

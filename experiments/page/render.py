@@ -19,6 +19,7 @@ from experiments.page.plots import Series, figures, lines_of
 from experiments.page.tables import to_csv
 from splitbench.latency import Link
 from splitbench.leaderboard import UNRANKED, Board, Entry, Row
+from splitbench.record import Interval
 
 # Outlines of the markers in a box of 28 x 12, as plotly draws them.
 SHAPES = {
@@ -149,6 +150,11 @@ class View:
     def trained(self) -> list[Row]:
         """Rows for which images of the training set were attacked, too."""
         return [row for row in self.board.rows if row.raw and row.training_gap]
+
+    @property
+    def led(self) -> list[tuple[Row, str, str, Interval]]:
+        """Rows of adversaries that know more than another: row, both in words, and the gain."""
+        return words.led(self.board)
 
     @property
     def naive(self) -> list[Row]:

@@ -11,6 +11,7 @@ from experiments.page.words import (
     attacker_selected,
     between,
     lead,
+    led,
     milliseconds,
     percent,
     place,
@@ -168,7 +169,7 @@ def to_markdown(boards: Sequence[Board], *, link: str = "") -> str:
             columns = {**COLUMNS, gain: lambda r: rate(_mean(r.adaptive_gain))}
             shown = ["cut", "defense", "leakage", "best attack", gain]
             parts.append(_table(naive, shown, columns))
-        parts += _failures(board)
+        parts += [*_leads(board), *_failures(board)]
         parts += [f"Note: {_plain(note)}." for note in board.notes]
     parts.append(_reading(boards, link))
     return "\n\n".join(parts) + "\n"
@@ -188,6 +189,22 @@ def _table(
     lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
     lines += ["| " + " | ".join(_plain(columns[n](row)) for n in names) + " |" for row in rows]
     return "\n".join(lines)
+
+
+def _leads(board: Board) -> list[str]:
+    """Who knows more than whom, and what that adds."""
+    found = led(board)
+    if not found:
+        return []
+    lines = [
+        "| cut | defense | adversary | knows more than | difference in L |",
+        "|" + " --- |" * 5,
+    ]
+    for row, who, whom, gain in found:
+        shown = f"{rate(gain.mean, 3)} ({between(gain, 3)})"
+        cells = (row.cut, row.label, who, whom, shown)
+        lines.append("| " + " | ".join(map(_plain, cells)) + " |")
+    return ["What an adversary recovers beyond one who knows less:", "\n".join(lines)]
 
 
 def _failures(board: Board) -> list[str]:

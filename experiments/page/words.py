@@ -142,6 +142,16 @@ def attacker_selected(row: Row) -> Interval | None:
     return max(found, key=lambda leak: leak.mean, default=None)
 
 
+def led(board: Board) -> list[tuple[Row, str, str, Interval]]:
+    """Who knows more than whom, in words, and what that adds to L."""
+    headline = "the headline adversary"
+    return [
+        (row, adversary(row.message.threat) or headline, adversary(one.over) or headline, one.gain)
+        for row in board.rows
+        for one in row.leads
+    ]
+
+
 def named(row: Row) -> str:
     """The defense within a sentence."""
     return f"{row.kind} ({row.setting})" if row.setting else row.kind

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 
 from splitbench.latency import Link
-from splitbench.leaderboard.effort import capacity_gain, ignores_randomness
+from splitbench.leaderboard.effort import capacity_gain, gradients_mislead, ignores_randomness
 from splitbench.leaderboard.evidence import (
     BLIND,
     WIDTH,
@@ -90,7 +90,9 @@ def _with_leakage(row: Row, system: System, resamples: int) -> Row:
     blind = [np.stack([s.floors[name] for name in BLIND], axis=1) for s in scores]
     leaks = [per_image_leakage(s.metrics["mse"], b) for s, b in zip(scores, blind, strict=True)]
     worst = tails(np.concatenate(leaks))
-    flags = {*row.flags, *entry.flags}
+    flags = {*row.flags, *entry.flags} - {"gradients_mislead"}
+    if gradients_mislead(system, resamples):
+        flags.add("gradients_mislead")
     by_seed = [float(values.mean()) for values in leaks]
     if max(by_seed) - min(by_seed) > SPREAD:
         flags.add("seeds_spread")

@@ -36,6 +36,19 @@ def capacity_gain(system: System, resamples: int) -> bool:
     return any(lead.mean > CAPACITY_GAIN and lead.low > 0 for lead in leads)
 
 
+def gradients_mislead(system: System, resamples: int) -> bool:
+    """Whether an attack without gradients leaks clearly more than the best that follows them.
+
+    Clearly: by more than the interval of the paired difference. Records of attacks without
+    gradients carry the flag of that name, win or lose.
+    """
+    blind = [k for k in system.real if "gradients_mislead" in system.records_of(k)[0].flags]
+    others = [k for k in system.real if k not in blind]
+    leads = [[_lead(system, key, other, resamples) for other in others] for key in blind]
+    nearest = [min(over, key=lambda lead: lead.mean) for over in leads if over]
+    return any(lead.low > 0 for lead in nearest)
+
+
 def _is_larger(one: AttackKey, other: AttackKey) -> bool:
     """The same attack in all but its size, which is larger in one respect and less in none."""
     (name, mine), (other_name, theirs) = parse(one[2]), parse(other[2])

@@ -8,7 +8,7 @@ import numpy as np
 from splitbench.closure import reachable
 from splitbench.leaderboard.effort import OBSERVATIONS_GAIN, only_observations_differ
 from splitbench.leaderboard.evidence import System, best_leakage, bootstrap, gain, joined
-from splitbench.leaderboard.rows import Row
+from splitbench.leaderboard.rows import Lead, Row
 from splitbench.leaderboard.simulable import Message, follows, knows_more
 from splitbench.record import Interval
 
@@ -68,19 +68,13 @@ def compared(
     images = max((s.targets for s in systems.values()), default=0)
     found = dict(rows)
     for key, system in systems.items():
-        for other, weaker in systems.items():
-            mine, theirs = system.message, weaker.message
-            same = (mine.cut, mine.defense, mine.codec) == (
-                theirs.cut,
-                theirs.defense,
-                theirs.codec,
-            )
-            if not same or not knows_more(mine.threat, theirs.threat):
-                continue
-            lead = gain(system, weaker, images, resamples)
+        weaker = {k: s for k, s in systems.items() if _knows_more(system.message, s.message)}
+        for other, rival in weaker.items():
+            mine, theirs = system.message, rival.message
+            lead = gain(system, rival, images, resamples)
             if lead is None:
                 continue
-            flags = set(found[key].flags)
+            flags, leads = set(found[key].flags), found[key].leads
             if lead.high < 0:
                 flags.add("weaker_access_wins")
             if only_observations_differ(mine, theirs):
@@ -88,8 +82,16 @@ def compared(
             if found[other].naive and _only_defense_differs(mine, theirs):
                 found[other] = replace(found[other], adaptive_gain=lead)
                 flags |= {"adaptive_not_better"} if lead.mean <= 0 else set()
-            found[key] = replace(found[key], flags=tuple(sorted(flags)))
+            if not any(_knows_more(s.message, theirs) for s in weaker.values()):
+                leads = (*leads, Lead(over=theirs.threat, gain=lead))
+            found[key] = replace(found[key], flags=tuple(sorted(flags)), leads=leads)
     return found
+
+
+def _knows_more(first: Message, second: Message) -> bool:
+    """Whether two adversaries of one system differ, and the first can do what the second can."""
+    same = (first.cut, first.defense, first.codec) == (second.cut, second.defense, second.codec)
+    return same and knows_more(first.threat, second.threat)
 
 
 def _with_repetition(row: Row, lead: Interval) -> Row:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +59,19 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Lead:
+    """What an adversary recovers beyond one that knows less.
+
+    Attributes:
+        over: The other's threat model.
+        gain: Difference of the leakages L of their best attacks, on the same images and seeds.
+    """
+
+    over: Mapping[str, Any]
+    gain: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One defended system under one adversary. What is not known is None, never NaN.
 
@@ -94,6 +108,7 @@ class Row:
         training_gap: L of images that the model was trained on, attacked alike, minus `raw`; None
             where they were not attacked.
         adaptive_gain: Naive rows: what knowing the defense adds to L, on the same images.
+        leads: Over each adversary that knows less, and is next to this one among those measured.
         attacks: Every attack, floors first.
         flags: Warnings about the row and its best attack.
         missing: Why a value is None, by field or metric.
@@ -133,6 +148,7 @@ class Row:
     end_to_end_ms: float | None = None
     training_gap: Interval | None = None
     adaptive_gain: Interval | None = None
+    leads: tuple[Lead, ...] = ()
     attacks: tuple[Entry, ...] = ()
     flags: tuple[str, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)

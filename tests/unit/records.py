@@ -1,5 +1,6 @@
 """Synthetic but realistic records: a demo's worth of cells with consistent per-example scores."""
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from splitbench.leaderboard import Evidence
 from splitbench.null_channel import other_targets
 from splitbench.record import Cell, Interval, Record, Scores
 
@@ -310,6 +312,21 @@ def one(
         scores_file=f"{name}.safetensors",
         **common,
     ), scores
+
+
+def of_threat(evidence: list[Evidence], **threat: Any) -> list[Evidence]:
+    """The same scores, as another adversary's."""
+    return [
+        Evidence(
+            dataclasses.replace(
+                e.record,
+                cell_id=f"{e.record.cell_id}{threat}",
+                cell=dataclasses.replace(e.record.cell, threat={**e.record.cell.threat, **threat}),
+            ),
+            e.scores,
+        )
+        for e in evidence
+    ]
 
 
 def write(folder: Path, found: Iterator[tuple[Record, Scores | None]]) -> Path:

@@ -223,31 +223,6 @@ def test_reference_and_naive_rows_are_never_ranked(board):
     assert all(r.rank is None for r in board.rows if r.undefended or r.naive)
 
 
-def test_a_naive_row_says_what_knowing_the_defense_adds(board):
-    naive, adaptive = row_of(board, "relu3", NAIVE), row_of(board, "relu3", NOISE)
-    assert naive.adaptive_gain.mean == pytest.approx(adaptive.raw.mean - naive.raw.mean)
-    assert naive.adaptive_gain.low > 0
-    assert not {"adaptive_not_better", "weaker_access_wins"} & {*adaptive.flags}
-
-
-def test_an_adaptive_attack_that_loses_to_the_naive_one_is_flagged_and_not_ranked():
-    better = dataclasses.replace(NAIVE, keeps=(0.95,) * 6)
-    board = only_board(made((NOISE, better), ("relu3",)))
-    row = row_of(board, "relu3", NOISE)
-    assert {"adaptive_not_better", "weaker_access_wins"} <= {*row.flags}
-    assert row.rank is None
-    assert row.closed.mean == pytest.approx(0.95)
-
-
-def test_an_adaptive_attack_that_only_ties_with_the_naive_one_is_flagged_but_ranked():
-    equal = dataclasses.replace(NAIVE, keeps=(0.401,) * 6)
-    board = only_board(made((NOISE, equal), ("relu3",)))
-    row = row_of(board, "relu3", NOISE)
-    assert "adaptive_not_better" in row.flags
-    assert "weaker_access_wins" not in row.flags
-    assert row.rank == (1, 1)
-
-
 def test_a_failed_cell_is_an_entry_with_its_error_and_keeps_its_row_from_being_ranked(board):
     row = row_of(board, "relu4", DISTILLED)
     (failed,) = [e for e in row.attacks if e.failed]
@@ -381,15 +356,6 @@ def test_flags_of_the_best_attack_and_blind_leaks_reach_the_row_others_do_not():
         evidence = changed(evidence, lambda c, n=name: c.attack_name == n, flags=(flag,))
     (row,) = only_board(evidence).rows
     assert row.flags == ("blind_leaks", "few_targets")
-
-
-@pytest.mark.parametrize(("best", "flagged"), [("inverse_network", True), ("ridge", False)])
-def test_a_row_whose_best_attack_follows_no_gradients_is_not_ranked(best, flagged):
-    evidence = made((NOISE,), ("relu3",))
-    evidence = changed(evidence, lambda c: c.attack_name == best, flags=("gradients_mislead",))
-    (row,) = only_board(evidence).rows
-    assert ("gradients_mislead" in row.flags) == flagged
-    assert (row.rank is None) == flagged
 
 
 def test_equal_cells_from_other_code_are_replaced_and_it_is_said():

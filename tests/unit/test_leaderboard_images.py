@@ -10,7 +10,7 @@ from experiments.page.words import adversary, means
 from splitbench.leaderboard import Evidence, boards
 from splitbench.leaderboard.training_images import difference
 from splitbench.record import Interval
-from tests.unit.records import SETTINGS, cells
+from tests.unit.records import SETTINGS, cells, of_threat
 
 UNDEFENDED = SETTINGS[0]
 
@@ -30,20 +30,6 @@ def made(keeps, *, role="target", **roles):
             scores,
         )
         for record, scores in found
-    ]
-
-
-def of_threat(evidence, **threat):
-    return [
-        Evidence(
-            dataclasses.replace(
-                e.record,
-                cell_id=f"{e.record.cell_id}{threat}",
-                cell=dataclasses.replace(e.record.cell, threat={**e.record.cell.threat, **threat}),
-            ),
-            e.scores,
-        )
-        for e in evidence
     ]
 
 

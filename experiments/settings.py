@@ -7,7 +7,7 @@ from experiments.errors import UserError
 from splitbench.threat_model import Access
 
 KEYS = frozenset({
-    "attack", "attacks", "auxiliary", "claimed", "codec", "cuts", "data", "defense", "gallery",
+    "attack", "attacks", "auxiliary", "claimed", "codec", "cuts", "data", "defense", "gallery", "inferences",
     "latency", "metric_examples", "metrics", "model", "paths", "protocol", "seed", "target_role",
     "targets", "threads", "threat", "tracking", "training", "without",
 })  # fmt: skip

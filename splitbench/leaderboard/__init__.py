@@ -8,7 +8,7 @@ compared: one protocol, one model, the very same images.
 
 from splitbench.leaderboard.board import UNRANKED, Board, boards
 from splitbench.leaderboard.evidence import Evidence, LeaderboardError
-from splitbench.leaderboard.rows import QUALITY, RECOGNITION, Entry, Recognition, Row
+from splitbench.leaderboard.rows import QUALITY, RECOGNITION, Entry, Inferred, Recognition, Row
 
 __all__ = [
     "QUALITY",
@@ -17,6 +17,7 @@ __all__ = [
     "Board",
     "Entry",
     "Evidence",
+    "Inferred",
     "LeaderboardError",
     "Recognition",
     "Row",

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attacks.standardised import Standardised, balance, balanced_loss
+from attacks.standardised import Standardised, balance, balanced_loss, drawn
 from splitbench.inference import Inference, Known
 from splitbench.progress import Progress
 from splitbench.release import Release
@@ -69,7 +69,8 @@ class LinearProbe(Inference):
     ) -> Iterator[Progress]:
         """Query all auxiliary images, descend for each penalty, keep the best on held-out ones."""
         del generator
-        features, values = self._collect(surface, known)
+        values, views = drawn(surface, known.train, self.draws)
+        values, features = values.repeat(len(views)), torch.cat(views)
         self._rows = Standardised.of(features)
         rows, weights = self._lines(features), balance(values, known.values)
         _, answers = surface.validation_pairs()
@@ -108,19 +109,6 @@ class LinearProbe(Inference):
         """
         rows = self._rows(features) / max(1, features.shape[1]) ** 0.5
         return torch.cat([rows, torch.ones(len(rows), 1)], dim=1)
-
-    def _collect(self, surface: Surface, known: Known) -> tuple[Tensor, Tensor]:
-        """Releases of the auxiliary images, several of each where they are random."""
-        found = [(v, release.flat()) for v, release in surface.labelled_pairs(known.train)]
-        first = found[0][1]
-        limited = surface.threat.query_budget is not None
-        draws = 1 if limited else max(1, self.draws // surface.threat.observations)
-        for _ in range(draws - 1):
-            again = [(v, release.flat()) for v, release in surface.labelled_pairs(known.train)]
-            if torch.equal(again[0][1], first):
-                break
-            found += again
-        return torch.cat([f for _, f in found]), torch.cat([v for v, _ in found])
 
     def _descend(
         self,

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from attacks.standardised import Standardised
+from attacks.standardised import Standardised, drawn, times
 from splitbench.inference import Inference, Known
 from splitbench.progress import Progress
 from splitbench.release import Release
@@ -95,11 +95,9 @@ class ReleaseMatching(Inference):
         """Learn the metric from the adversary's persons, then file those under attack."""
         if known.gallery is None or known.on_file is None:
             raise ValueError("to recognise persons takes photographs of them on file")
-        found = [(v, release.flat()) for v, release in surface.labelled_pairs(known.train)]
-        persons, first = torch.cat([v for v, _ in found]), torch.cat([f for _, f in found])
-        views = [first, *self._again(surface, known, first)]
-        self._rows = Standardised.of(first)
-        self._axes = _axes(self._rows(first), self.components, generator)
+        persons, views = drawn(surface, known.train, self.draws)
+        self._rows = Standardised.of(views[0])
+        self._axes = _axes(self._rows(views[0]), self.components, generator)
         with isolated(generator):
             self._net = self._build(self._axes.shape[1])
         shown = [self._components(view) for view in views]
@@ -141,26 +139,16 @@ class ReleaseMatching(Inference):
         worst = cosines.new_full((len(cosines), int(self._persons.max()) + 1), -1.0)
         return worst.scatter_reduce(1, self._persons.expand_as(cosines), cosines, "amax")
 
-    def _again(self, surface: Surface, known: Known, first: Tensor) -> Iterator[Tensor]:
-        """Other releases of the same photographs, where they are random."""
-        limited = surface.threat.query_budget is not None
-        draws = 1 if limited else max(1, self.draws // surface.threat.observations)
-        for _ in range(draws - 1):
-            parts = [release.flat() for _, release in surface.labelled_pairs(known.train)]
-            again = torch.cat(parts)
-            if torch.equal(again, first):
-                return
-            yield again
-
     def _query(self, surface: Surface, images: Tensor) -> Tensor:
         """The mean release of each photograph on file."""
-        limited = surface.threat.query_budget is not None
-        draws = 1 if limited else max(1, self.draws // surface.threat.observations)
         files = []
         for part in images.split(BATCH):
-            first = surface.query(part).flat()
-            more = [surface.query(part).flat() for _ in range(draws - 1)]
-            files.append(torch.stack([first, *more]).mean(0))
+            seen = [surface.query(part).flat()]
+            for _ in range(times(surface, self.draws) - 1):
+                seen.append(surface.query(part).flat())
+                if torch.equal(seen[0], seen[1]):
+                    break
+            files.append(torch.stack(seen).mean(0))
         return torch.cat(files)
 
     def _build(self, features: int) -> nn.Module:

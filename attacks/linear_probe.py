@@ -1,6 +1,6 @@
 """A linear classifier on the release."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -52,7 +52,7 @@ class LinearProbe(Inference):
     def __init__(
         self,
         *,
-        penalties: tuple[float, ...] = (0.1, 0.01, 0.001, 0.0001),
+        penalties: Sequence[float] = (0.1, 0.01, 0.001, 0.0001),
         iterations: int = 50,
         draws: int = 4,
     ) -> None:

@@ -16,12 +16,14 @@ from experiments.attack_fitter import AttackFitter, Fitted
 from experiments.compose import build, source_digest, without
 from experiments.console import Reporter
 from experiments.errors import UserError
+from experiments.infer import Inferring, Inquiry, inquiries
 from experiments.job import Job, Target
 from experiments.judge import Judge, Verdict
 from experiments.store import Store, digest
 from experiments.tracking import Tracking
 from splitbench import __version__
 from splitbench.attack import Attack
+from splitbench.data.images import ROLES
 from splitbench.record import Cell, Record, Scores
 from splitbench.rng import stream
 from splitbench.split import Cut
@@ -60,10 +62,13 @@ def evaluate(
     attacks = chosen_attacks(config, choices, job.threat.grants())
     _check(job, attacks)
     plans = plan(job, attacks)
+    asked = inquiries(job, shared_parts(job))
     missing = [p for p in plans if not store.has_cell(p.cell_id)]
-    if missing:
-        _Evaluation(job, attacks, choices, job_id).run(missing, done=len(plans) - len(missing))
-    return [p.cell_id for p in plans]
+    open_questions = [i for i in asked if not store.has_cell(i.cell_id)]
+    if missing or open_questions:
+        done = len(plans) + len(asked) - len(missing) - len(open_questions)
+        _Evaluation(job, attacks, choices, job_id).run(missing, open_questions, done=done)
+    return [p.cell_id for p in plans] + [i.cell_id for i in asked]
 
 
 def _check(job: Job, attacks: Mapping[str, Mapping[str, Any]]) -> None:
@@ -98,8 +103,19 @@ def chosen_attacks(
 
 def plan(job: Job, attacks: Mapping[str, Mapping[str, Any]]) -> list[Plan]:
     """The cells of a job; each is named by what determines its numbers, not by its neighbours."""
+    shared = shared_parts(job)
+    return [
+        Plan(cut, name, digest({**shared, "cut": cut.name, "attack": node, "name": name}))
+        for name, node in attacks.items()
+        for cut in job.cuts
+    ]
+
+
+def shared_parts(job: Job) -> dict[str, Any]:
+    """What determines the numbers of every cell of a job."""
     irrelevant = (
         "without",
+        "inferences",
         "cuts",
         "attacks",
         "attack",
@@ -109,16 +125,11 @@ def plan(job: Job, attacks: Mapping[str, Mapping[str, Any]]) -> list[Plan]:
         "claimed",
         "gallery",
     )
-    shared = {
+    return {
         **without(dict(job.config), *irrelevant, "data", "auxiliary"),
         "code": job.code,
         "data": job.roles.fingerprints(),
     }
-    return [
-        Plan(cut, name, digest({**shared, "cut": cut.name, "attack": node, "name": name}))
-        for name, node in attacks.items()
-        for cut in job.cuts
-    ]
 
 
 class _Evaluation:
@@ -137,11 +148,18 @@ class _Evaluation:
         self.job_id = job_id
         self.environment = environment()
 
-    def run(self, missing: list[Plan], *, done: int) -> None:
+    def run(self, missing: list[Plan], asked: list[Inquiry], *, done: int) -> None:
         job = self.job
-        job.reporter.say(f"{len(missing)} cells to compute, {done} finished earlier")
+        count = len(missing) + len(asked)
+        job.reporter.say(f"{count} cells to compute, {done} finished earlier")
         tracking: Tracking = build(job.config["tracking"])
         tracking.start(job.config, f"{job.reporter.label} {self.job_id[:6]}")
+        records = self._images(missing, tracking) if missing else []
+        records += self._inferences(asked, tracking) if asked else []
+        tracking.finish(records)
+
+    def _images(self, missing: list[Plan], tracking: Tracking) -> list[Record]:
+        job = self.job
         judge = Judge(job)
         needed = {p.cut.name: p.cut for p in missing}
         targets: dict[str, Target] = {}
@@ -155,7 +173,22 @@ class _Evaluation:
             for record, scores in self._attack(name, todo, targets, fitter, judge):
                 tracking.cell(record, scores)
                 records.append(record)
-        tracking.finish(records)
+        return records
+
+    def _inferences(self, asked: list[Inquiry], tracking: Tracking) -> list[Record]:
+        job = self.job
+        common = {
+            "protocol": str(job.config["protocol"]),
+            "job_id": self.job_id,
+            "environment": self.environment,
+            "data_fingerprints": job.roles.fingerprints(),
+            "images": {role: len(getattr(job.roles, role)) for role in ROLES},
+        }
+        names = {key: str(self.choices[key]) for key in ("data", "model", "defense")}
+        records = Inferring(job, common, names).run(asked, self._threat())
+        for record in records:
+            tracking.cell(record, None)
+        return records
 
     def _attack(
         self,

@@ -13,11 +13,12 @@ from experiments.console import Reporter
 from experiments.errors import UserError
 from experiments.images import roles_of
 from experiments.store import Product, Store, digest
-from splitbench.attack import Attack
 from splitbench.codec import Codec
+from splitbench.codecs.float32 import Float32
 from splitbench.data.images import Roles
 from splitbench.defense import Defense
 from splitbench.deployment import Deployment, SharedClient
+from splitbench.described import Described
 from splitbench.feed import Feed
 from splitbench.pool import NOTHING, Pool, Spent
 from splitbench.release import Release, TensorSpec
@@ -59,6 +60,7 @@ class Job:
         self.code = source_digest()
         self._pools: dict[str, Pool] = {}
         self._traffic: dict[str, Traffic] = {}
+        self._targets: dict[str, Target] = {}
 
     @cached_property
     def roles(self) -> Roles:
@@ -190,6 +192,11 @@ class Job:
 
     def target(self, cut: Cut) -> Target:
         """Release every target image once, as real bytes."""
+        if cut.name not in self._targets:
+            self._targets[cut.name] = self._transmitted(cut)
+        return self._targets[cut.name]
+
+    def _transmitted(self, cut: Cut) -> Target:
         deployment = self.deployment(cut)
         images = self.roles.target.images()
         names = ("release", cut.name)
@@ -212,7 +219,7 @@ class Job:
         return Feed(self.roles.calibration, seed=self.seed, validation_fraction=0.0, flip=False)
 
     def surface(
-        self, target: Target, attack: Attack, purpose: str, *, spent: Spent = NOTHING
+        self, target: Target, attack: Described, purpose: str, *, spent: Spent = NOTHING
     ) -> Surface:
         """What the job's adversary may touch at one cut, for one attack and purpose.
 
@@ -240,15 +247,30 @@ class Job:
             traffic=self._traffic[key],
         )
 
-    def judges_surface(self, target: Target, floor: Attack) -> Surface:
+    def judges_surface(self, target: Target, floor: Described) -> Surface:
         """For the floors: calibration data and every access, whatever the threat model."""
         threat = ThreatModel(observations=self.threat.observations)
         return self._surface(target, floor, "floor", threat, self.calibration_feed)
 
+    def pixels(self) -> Target:
+        """The targets themselves as a release: what is to be had where nothing is hidden."""
+        from defenses.no_defense import NoDefense
+
+        split = self.cuttable.split(self.cuttable.find("input"))
+        plain = NoDefense(), Float32()
+        deployment = Deployment(split, *plain, specs=(), plain=plain)
+        deployment = _with_specs(deployment, self.roles.calibration.images(slice(0, PROBE)))
+        release = deployment.transmit(self.roles.target.images(), generator=stream(0, "pixels"))
+        return Target("pixels", deployment, release, release)
+
+    def ceilings_surface(self, pixels: Target, inference: Described) -> Surface:
+        """For the ceilings: the adversary's own data, as many queries as it takes, and pixels."""
+        return self._surface(pixels, inference, "ceiling", ThreatModel(), self.auxiliary_feed)
+
     def _surface(
         self,
         target: Target,
-        attack: Attack,
+        attack: Described,
         purpose: str,
         threat: ThreatModel,
         feed: Feed,

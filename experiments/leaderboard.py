@@ -119,7 +119,10 @@ def _evidence(path: Path) -> Evidence:
         if record.scores_sha256 not in (None, hashlib.sha256(content).hexdigest()):
             raise UserError(f"{beside} is damaged (wrong checksum): {remedy}, with {path.name}")
         scores = Scores.load(beside)
-        _check(scores)
+        if record.cell.secret == "image":
+            _check(scores)
+        else:
+            _check_inference(scores)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         text = f"the scores {beside} cannot be read ({error}): {remedy}, with {path.name}"
         raise UserError(text) from error
@@ -143,6 +146,17 @@ def _check(scores: Scores) -> None:
     shapes = scores.guesses.shape, scores.truths.shape
     if shapes[0] != shapes[1] or len(shapes[0]) != 4 or scores.guesses.dtype != np.uint8:
         raise ValueError(f"gallery images of shapes {shapes} are not pairs of uint8 images")
+
+
+def _check_inference(scores: Scores) -> None:
+    """The same, of a cell whose secret is not the image."""
+    named = {**scores.metrics, **scores.floors}
+    lacking = sorted({"right", "group", "pixels", "prediction"} - {*named})
+    if lacking:
+        raise ValueError(f"no {', '.join(lacking)}")
+    for name, values in named.items():
+        if values.shape != named["right"].shape or not np.isfinite(values).all():
+            raise ValueError(f"{name} is not a finite number per image")
 
 
 def load_commands(folder: Path, jobs: set[str]) -> dict[str, str]:

@@ -107,6 +107,8 @@ class WandbTracking(Tracking):
 
         cell = record.cell
         prefix = f"{cell.cut}/{cell.attack_name}"
+        if cell.secret != "image":
+            prefix = f"{prefix}/{cell.secret}"
         self._run.log({f"{prefix}/{k}": v.mean for k, v in record.leakage.items()})
         picture = None if scores is None or not len(scores.guesses) else wandb.Image(_pair(scores))
         leak = record.leakage.get("L")

@@ -38,12 +38,19 @@ class Feed:
         self._seed = seed
         self._flip = flip
         self._epoch: tuple[tuple[int, int], Tensor] | None = None
-        self._last: tuple[tuple[int, int], Tensor] | None = None
+        self._last: tuple[tuple[int, int, bool], Tensor] | None = None
 
-    def batch(self, batch_size: int, step: int) -> Tensor:
-        """Images of one batch, float ``(batch_size, c, h, w)`` in [0, 1]."""
-        if self._last is None or self._last[0] != (batch_size, step):
-            self._last = (batch_size, step), self._draw(batch_size, step)
+    def batch(self, batch_size: int, step: int, *, mirrored: bool = True) -> Tensor:
+        """Images of one batch, float ``(batch_size, c, h, w)`` in [0, 1].
+
+        Args:
+            batch_size: Images.
+            step: Number of the batch, >= 0.
+            mirrored: Mirror them, if the feed does so at all; the images are the same ones.
+        """
+        key = (batch_size, step, mirrored)
+        if self._last is None or self._last[0] != key:
+            self._last = key, self._draw(batch_size, step, mirrored)
         return self._last[1]
 
     @property
@@ -71,13 +78,13 @@ class Feed:
         epoch, place = divmod(step, count // size)
         return self._permutation(epoch, count)[place * size : (place + 1) * size]
 
-    def _draw(self, batch_size: int, step: int) -> Tensor:
+    def _draw(self, batch_size: int, step: int, mirrored: bool) -> Tensor:
         images = self.train.images(self.shuffled(len(self.train), batch_size, step))
         size = len(images)
-        if self._flip:
+        if self._flip and mirrored:
             generator = stream(self._seed, "feed", "flip", str(step))
-            mirrored = torch.rand(size, generator=generator) < 0.5
-            images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+            chosen = torch.rand(size, generator=generator) < 0.5
+            images = torch.where(chosen[:, None, None, None], images.flip(-1), images)
         return images
 
     def _permutation(self, epoch: int, count: int) -> Tensor:

@@ -74,6 +74,14 @@ class Questions:
             images, generator=self._generator, observations=self.threat.observations
         )
 
+    def transmit(self, images: Tensor) -> Release:
+        """As `query`, with real bytes: slower, but the release knows the length of its messages."""
+        self._grant(Access.QUERY)
+        self._pay(len(images))
+        return self._deployment.transmit(
+            images, generator=self._generator, observations=self.threat.observations
+        )
+
     @property
     def spent(self) -> Spent:
         """By this adversary so far, here and through other surfaces."""
@@ -111,7 +119,9 @@ class Questions:
         images = [part for part, _ in parts] or [torch.empty(0, *self.image_shape)]
         return torch.cat(images), joined([release for _, release in parts], self._real)
 
-    def examples(self, batch_size: int, steps: int) -> Iterator[tuple[Tensor, Release]]:
+    def examples(
+        self, batch_size: int, steps: int, *, mirrored: bool = True
+    ) -> Iterator[tuple[Tensor, Release]]:
         """Yield `steps` batches of auxiliary images with their releases.
 
         Batch number t holds the same images for every attack and every cut of a job, so that
@@ -123,8 +133,38 @@ class Questions:
             if self.threat.query_budget is not None:
                 yield self._bought().batch(batch_size, step)
                 continue
-            images = feed.batch(batch_size, step)
+            images = feed.batch(batch_size, step, mirrored=mirrored)
             yield images, self.query(images)
+
+    def labelled_pairs(self, values: Tensor) -> Iterator[tuple[Tensor, Release]]:
+        """All `pairs`, with what is known about each image in place of the image.
+
+        Args:
+            values: One for each image of `auxiliary`, ``(n, ...)``.
+        """
+        place, count = 0, len(self.auxiliary)
+        for images, release in self.pairs():
+            numbers = torch.arange(place, place + len(images)) % count
+            place += len(images)
+            yield values[numbers], release
+
+    def labelled_examples(
+        self, values: Tensor, batch_size: int, steps: int, *, mirrored: bool = True
+    ) -> Iterator[tuple[Tensor, Release]]:
+        """As `examples`, with what is known about each image in place of the image.
+
+        Args:
+            values: One for each image of `auxiliary`, ``(n, ...)``.
+            batch_size: Images per batch.
+            steps: Batches.
+            mirrored: Mirror half of the images; not where a mirror changes the value. Under a
+                budget the pairs are as they were bought.
+        """
+        feed = self._data()
+        for step, (_, release) in enumerate(self.examples(batch_size, steps, mirrored=mirrored)):
+            limited = self.threat.query_budget is not None
+            count = self._bought().trained if limited else len(feed.train)
+            yield values[feed.shuffled(count, batch_size, step) % len(feed.train)], release
 
     def _fresh(self, data: LabeledImages, count: int | None) -> Iterator[tuple[Tensor, Release]]:
         for images in batches(data.images(slice(count))):

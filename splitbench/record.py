@@ -15,6 +15,7 @@ from safetensors.numpy import load
 
 SCHEMA = 2
 Status = Literal["ok", "failed", "not_applicable"]
+_LATER = frozenset({"secret"})  # fields that a cell may lack: their default is what was meant
 
 
 class SchemaError(ValueError):
@@ -44,7 +45,8 @@ class Cell:
 
     `defense`, `codec`, `attack` are full constructor expressions; the `*_name` fields are the
     short labels of the leaderboard. `target_role` is the data role that was attacked: ``target``,
-    or ``train`` for images that the model was trained on.
+    or ``train`` for images that the model was trained on. `secret` is what was to be found out:
+    the ``image``, an ``attribute NAME``, or the ``identity`` of the person in it.
     """
 
     data: str
@@ -60,6 +62,7 @@ class Cell:
     threat: Mapping[str, Any]
     seed: int
     target_role: Literal["target", "train"] = "target"
+    secret: str = "image"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +76,12 @@ class Record:
             threat model does not grant what the attack needs.
         utility: ``accuracy`` with the defense on, ``accuracy_undefended``.
         leakage: ``L`` (fraction of explained variance above the floor), ``excess`` (above the
-            class-conditional floor), raw metrics by key.
+            class-conditional floor), raw metrics by key. Where the secret is not the image,
+            ``balanced_accuracy`` or ``rank1``, and ``advantage`` where it is defined.
         normalised: Metrics scaled to 0 at the floor and 1 at the ceiling.
-        floors: Mean score of each blind guess, by ``floor/metric``.
-        ceilings: Score of the secret itself, by metric.
+        floors: Mean score of each blind guess, by ``floor/metric``; of an inference ``prior`` and
+            ``prediction``.
+        ceilings: Score of the secret itself, by metric; of an inference ``pixels``.
         unavailable: Metrics that could not be computed here, with the reason.
         cost: ``payload_bytes_mean/max``, ``client_ms``, ``server_ms``, ``encode_ms``,
             ``decode_ms`` (medians, with ``_p95``), ``client_flops``, ``server_flops``,
@@ -152,17 +157,19 @@ class Record:
             }
         if raw["status"] not in get_args(Status):
             raise SchemaError(f"status is {raw['status']!r}, must be one of {get_args(Status)}")
-        keywords["cell"] = Cell(**_keywords(Cell, raw["cell"], "cell"))
+        keywords["cell"] = Cell(**_keywords(Cell, raw["cell"], "cell", may_lack=_LATER))
         return cls(**{**keywords, "flags": tuple(raw["flags"])})
 
 
-def _keywords(cls: type, raw: Any, where: str) -> dict[str, Any]:
-    """The object `raw`, if it has exactly the fields of a dataclass."""
+def _keywords(
+    cls: type, raw: Any, where: str, may_lack: frozenset[str] = frozenset()
+) -> dict[str, Any]:
+    """The object `raw`, if it has exactly the fields of a dataclass, perhaps but for some."""
     if not isinstance(raw, dict):
         raise SchemaError(f"{where} is not an object")
     wanted = {f.name for f in dataclasses.fields(cls)}
-    if set(raw) != wanted:
-        missing, unknown = sorted(wanted - set(raw)), sorted(set(raw) - wanted)
+    if set(raw) | may_lack != wanted:
+        missing, unknown = sorted(wanted - may_lack - set(raw)), sorted(set(raw) - wanted)
         raise SchemaError(f"{where} lacks {missing}, has unknown {unknown}")
     return dict(raw)
 

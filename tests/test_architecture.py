@@ -31,6 +31,7 @@ class Group(NamedTuple):
 
 GROUPS = (
     Group("attack", "attacks", "splitbench.attack.Attack"),
+    Group("inference", "attacks", "splitbench.inference.Inference"),
     Group("defense", "defenses", "splitbench.defense.Defense"),
     Group("codec", "splitbench.codecs", "splitbench.codec.Codec"),
     Group("metric", "splitbench.metrics", "splitbench.metric.Metric"),

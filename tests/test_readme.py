@@ -90,3 +90,8 @@ def test_every_attack_has_its_row_in_the_table():
     kinds = {path.stem for path in (ROOT / "attacks").glob("*.py")}
     names = {path.stem for path in (ROOT / "configs" / "attack").glob("*.yaml")}
     assert first_column("Attacks") == names & kinds
+
+
+def test_every_inference_has_its_row_in_the_table():
+    names = {path.stem for path in (ROOT / "configs" / "inference").glob("*.yaml")}
+    assert first_column("Inferences") == {name for name in names if not name.endswith("_lite")}

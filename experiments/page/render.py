@@ -18,7 +18,7 @@ from experiments.page.gallery import Panel, Picture, data_uri, panels
 from experiments.page.plots import Series, figures, lines_of
 from experiments.page.tables import to_csv
 from splitbench.latency import Link
-from splitbench.leaderboard import UNRANKED, Board, Entry, Row
+from splitbench.leaderboard import UNRANKED, Board, Entry, Inferred, Row
 from splitbench.record import Interval
 
 # Outlines of the markers in a box of 28 x 12, as plotly draws them.
@@ -127,14 +127,18 @@ class View:
         return [entry for row in self.board.rows for entry in row.attacks]
 
     @property
+    def _inferred(self) -> list[Inferred]:
+        return [told for row in self.board.rows for told in row.inferred]
+
+    @property
     def cells(self) -> int:
         """Records on the board."""
-        return sum(len(entry.cells) for entry in self._entries)
+        return sum(len(e.cells) for e in self._entries) + sum(len(i.cells) for i in self._inferred)
 
     @property
     def failed(self) -> int:
-        """Attacks that failed on some row."""
-        return sum(entry.failed for entry in self._entries)
+        """Attacks and inferences that failed on some row."""
+        return sum(e.failed for e in self._entries) + sum(i.failed for i in self._inferred)
 
     @property
     def flagged(self) -> bool:
@@ -145,6 +149,16 @@ class View:
     def recognised(self) -> list[Row]:
         """Rows for which somebody asked whether guesses still show who it is."""
         return [row for row in self.board.rows if row.recognition]
+
+    @property
+    def told(self) -> list[tuple[Row, Inferred]]:
+        """What releases tell besides the image, as far as that was found out."""
+        return [(r, told) for r in self.board.rows for told in r.inferred if told.rate]
+
+    @property
+    def untold(self) -> list[tuple[Row, Inferred]]:
+        """Inferences that failed or do not apply."""
+        return [(r, told) for r in self.board.rows for told in r.inferred if told.note]
 
     @property
     def trained(self) -> list[Row]:

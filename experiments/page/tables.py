@@ -17,6 +17,7 @@ from experiments.page.words import (
     place,
     points,
     rate,
+    series,
     size,
 )
 from splitbench.leaderboard import QUALITY, RECOGNITION, Board, Row
@@ -33,7 +34,12 @@ def to_csv(boards: Sequence[Board], *, link: str = "") -> str:
         link: Name of the network behind ``end_to_end_ms``.
     """
     names = sorted({e.name for b in boards for r in b.rows for e in r.attacks})
-    lines = [_line(board, row, link, names) for board in boards for row in board.rows]
+    asked = sorted({(i.secret, i.name) for b in boards for r in b.rows for i in r.inferred})
+    lines = [
+        {**_line(board, row, link, names), **_told(row, asked)}
+        for board in boards
+        for row in board.rows
+    ]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(list(lines[0]) if lines else [])
@@ -95,6 +101,20 @@ def _line(board: Board, row: Row, link: str, attacks: Sequence[str]) -> dict[str
         "flags": " ".join(row.flags),
         "errors": "; ".join(f"{e.name}: {e.note}" for e in row.attacks if e.note),
     }
+
+
+def _told(row: Row, asked: Sequence[tuple[str, str]]) -> dict[str, Value]:
+    """Columns of every secret and inference of the file."""
+    found = {(one.secret, one.name): one for one in row.inferred}
+    columns: dict[str, Value] = {}
+    for secret, name in asked:
+        one = found.get((secret, name))
+        label = f"{secret.replace(' ', '_')}_by_{name}"
+        columns |= _interval(label, one.rate if one else None)
+        columns |= _interval(f"{label}_advantage", one.advantage if one else None)
+        for key in ("prior", "prediction", "pixels"):
+            columns[f"{label}_{key}"] = getattr(one, key) if one else None
+    return columns
 
 
 def _quality(row: Row, key: str) -> dict[str, Value]:
@@ -169,7 +189,7 @@ def to_markdown(boards: Sequence[Board], *, link: str = "") -> str:
             columns = {**COLUMNS, gain: lambda r: rate(_mean(r.adaptive_gain))}
             shown = ["cut", "defense", "leakage", "best attack", gain]
             parts.append(_table(naive, shown, columns))
-        parts += [*_leads(board), *_failures(board)]
+        parts += [*_leads(board), *_besides(board), *_failures(board)]
         parts += [f"Note: {_plain(note)}." for note in board.notes]
     parts.append(_reading(boards, link))
     return "\n\n".join(parts) + "\n"
@@ -207,12 +227,50 @@ def _leads(board: Board) -> list[str]:
     return ["What an adversary recovers beyond one who knows less:", "\n".join(lines)]
 
 
+def _besides(board: Board) -> list[str]:
+    """What releases tell besides the image; nothing where nobody asked."""
+    told = [(row, one) for row in board.rows for one in row.inferred if one.rate]
+    names = ("cut", "defense", "secret", "inference", "right", "prior", "prediction", "pixels")
+    lines = ["| " + " | ".join((*names, "advantage")) + " |", "|" + " --- |" * (len(names) + 1)]
+    for row, one in told:
+        right = "—" if one.rate is None else f"{percent(one.rate.mean)} ({_range(one.rate)})"
+        above = f"{rate(_mean(one.advantage))} ({between(one.advantage)})"
+        cells = (
+            row.cut,
+            series(row),
+            one.secret,
+            one.name.replace("_", " "),
+            right,
+            percent(one.prior),
+            percent(one.prediction),
+            percent(one.pixels),
+            above if one.advantage else "—",
+        )
+        lines.append("| " + " | ".join(map(_plain, cells)) + " |")
+    text = (
+        "What else it tells: how often a property of the image is read off the release (balanced "
+        "over its values; of persons, rank 1). Advantage: 0 at the better of prior and "
+        "prediction, 1 at the same inference on raw pixels."
+    )
+    return [text, "\n".join(lines)] if told else []
+
+
+def _range(interval: Interval) -> str:
+    return f"{percent(interval.low)} to {percent(interval.high)}"
+
+
 def _failures(board: Board) -> list[str]:
     failed = [
         f"- {_plain(entry.name)} at {_plain(row.cut)}, {_plain(row.label)}: {_plain(entry.note)}"
         for row in board.rows
         for entry in row.attacks
         if entry.failed
+    ]
+    failed += [
+        f"- {_plain(one.name)} at {_plain(row.cut)}, {_plain(row.label)}: {_plain(one.note)}"
+        for row in board.rows
+        for one in row.inferred
+        if one.failed
     ]
     return ["Failed cells:\n\n" + "\n".join(failed)] if failed else []
 

@@ -116,9 +116,9 @@ class ToyFeed(Feed):
         super().__init__(images, seed=0)
         self.served: list[tuple[Tensor, Tensor]] = []
 
-    def batch(self, batch_size: int, step: int) -> Tensor:
+    def batch(self, batch_size: int, step: int, *, mirrored: bool = True) -> Tensor:
         """Images of one batch."""
-        images = super().batch(batch_size, step)
+        images = super().batch(batch_size, step, mirrored=mirrored)
         self.served.append((images, images.clone()))
         return images
 

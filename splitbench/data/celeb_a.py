@@ -1,5 +1,6 @@
 """CelebA."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -40,6 +41,7 @@ class CelebA(Source):
         identities: Which roles may show the same person.
         limit: Read only so many photographs of each part, of persons chosen at random; None reads
             all, 2.5 GB at size 64.
+        secrets: Names of further attributes, which inferences may be after. The task is not told.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class CelebA(Source):
         similarity: float = 0.985,
         identities: IdentityRule = "disjoint",
         limit: int | None = None,
+        secrets: Sequence[str] = (),
     ) -> None:
         self.root = root
         self.size = size
@@ -64,17 +67,20 @@ class CelebA(Source):
         self.similarity = similarity
         self.identities = identities
         self.limit = limit
+        self.secrets = secrets
 
     def read(self) -> tuple[LabeledImages, LabeledImages | None]:
         """Read the photographs; pooled ones as one part."""
         folder = self._folder()
-        names, labels = _attribute(folder / ATTRIBUTES, self.attribute)
+        wanted = (self.attribute, *self.secrets)
+        names, attributes = _attributes(folder / ATTRIBUTES, wanted)
         persons = _numbers(folder / IDENTITIES, names)
         if not self.literature_split:
-            return self._part(folder, names, labels, persons, torch.arange(len(names))), None
+            everything = torch.arange(len(names))
+            return self._part(folder, names, attributes, persons, everything), None
         partition = _numbers(folder / PARTITION, names)
         train, test = (
-            self._part(folder, names, labels, persons, (partition == part).nonzero()[:, 0])
+            self._part(folder, names, attributes, persons, (partition == part).nonzero()[:, 0])
             for part in (_TRAIN, _TEST)
         )
         return train, test
@@ -91,7 +97,12 @@ class CelebA(Source):
         )
 
     def _part(
-        self, folder: Path, names: list[str], labels: Tensor, persons: Tensor, index: Tensor
+        self,
+        folder: Path,
+        names: list[str],
+        attributes: Mapping[str, Tensor],
+        persons: Tensor,
+        index: Tensor,
     ) -> LabeledImages:
         if self.limit is not None:
             index = _whole_persons(persons, index, self.limit, self.seed)
@@ -99,7 +110,9 @@ class CelebA(Source):
             [folder / PICTURES / names[i] for i in index.tolist()], size=self.size, grayscale=False
         )
         classes = (f"not {self.attribute}", self.attribute)
-        return LabeledImages(pixels, labels[index], classes, persons[index])
+        labels = attributes[self.attribute][index]
+        known = {name: attributes[name][index] for name in self.secrets}
+        return LabeledImages(pixels, labels, classes, persons[index], known)
 
 
 def _whole_persons(persons: Tensor, index: Tensor, limit: int, seed: int) -> Tensor:
@@ -118,17 +131,21 @@ def _lines(path: Path) -> list[str]:
         raise DataDamagedError(f"{path} is no table of CelebA: {error}") from error
 
 
-def _attribute(path: Path, attribute: str) -> tuple[list[str], Tensor]:
-    """File names, and 1 where the attribute is present, else 0."""
+def _attributes(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, Tensor]]:
+    """File names, and for each wanted attribute 1 where it is present, else 0."""
     _, header, *rows = _lines(path) + [""] * 2
     attributes = header.split()
-    if attribute not in attributes:
-        raise ValueError(f"attribute must be one of {', '.join(attributes)}; got {attribute!r}")
-    column = attributes.index(attribute) + 1
+    for name in wanted:
+        if name not in attributes:
+            raise ValueError(f"attribute must be one of {', '.join(attributes)}; got {name!r}")
     table = [row.split() for row in rows if row]
     if not table or any(len(row) != len(attributes) + 1 for row in table):
         raise DataDamagedError(f"{path} does not give {len(attributes)} attributes in every row")
-    return [row[0] for row in table], torch.tensor([int(row[column] == "1") for row in table])
+    columns = {name: attributes.index(name) + 1 for name in wanted}
+    return [row[0] for row in table], {
+        name: torch.tensor([int(row[column] == "1") for row in table])
+        for name, column in columns.items()
+    }
 
 
 def _numbers(path: Path, names: list[str]) -> Tensor:

@@ -19,12 +19,14 @@ class LabeledImages:
         labels: Class of each image, int64 ``(n,)``.
         classes: Class names; ``labels`` index into it.
         identities: Person (or other entity) of each image, int64 ``(n,)``, where known.
+        attributes: Other properties of each image by name, int64 ``(n,)``, values from 0 up.
     """
 
     pixels: Tensor
     labels: Tensor
     classes: tuple[str, ...]
     identities: Tensor | None = None
+    attributes: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 4:
@@ -33,6 +35,11 @@ class LabeledImages:
             raise ValueError(f"{len(self.pixels)} images but {len(self.labels)} labels")
         if self.identities is not None and len(self.identities) != len(self.pixels):
             raise ValueError(f"{len(self.pixels)} images but {len(self.identities)} identities")
+        for name, values in self.attributes.items():
+            if tuple(values.shape) != (len(self.pixels),):
+                raise ValueError(
+                    f"{len(self.pixels)} images but attribute '{name}' is {tuple(values.shape)}"
+                )
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -51,13 +58,22 @@ class LabeledImages:
     def subset(self, index: Tensor | slice) -> "LabeledImages":
         """Select examples."""
         identities = None if self.identities is None else self.identities[index]
-        return LabeledImages(self.pixels[index], self.labels[index], self.classes, identities)
+        return LabeledImages(
+            self.pixels[index],
+            self.labels[index],
+            self.classes,
+            identities,
+            {name: values[index] for name, values in self.attributes.items()},
+        )
 
     def fingerprint(self) -> str:
-        """SHA-256 over shape, pixels and labels: names this exact set, in this order."""
+        """SHA-256 of shape, pixels, labels and attributes: names this exact set, in this order."""
         digest = hashlib.sha256(repr((tuple(self.pixels.shape), self.pixels.dtype)).encode())
         digest.update(self.pixels.contiguous().numpy().tobytes())
         digest.update(self.labels.contiguous().numpy().tobytes())
+        for name in sorted(self.attributes):
+            digest.update(name.encode())
+            digest.update(self.attributes[name].contiguous().numpy().tobytes())
         return digest.hexdigest()
 
 
@@ -85,11 +101,15 @@ class Roles:
 
 
 def join(parts: Sequence[LabeledImages]) -> LabeledImages:
-    """All images of some parts in turn; identities survive where every part has them."""
+    """All images of some parts in turn; what not every part knows about its images is lost."""
+    shared = set.intersection(*({*part.attributes} for part in parts))
     known = [part.identities for part in parts if part.identities is not None]
     return LabeledImages(
         pixels=torch.cat([part.pixels for part in parts]),
         labels=torch.cat([part.labels for part in parts]),
         classes=parts[0].classes,
         identities=torch.cat(known) if len(known) == len(parts) else None,
+        attributes={
+            name: torch.cat([part.attributes[name] for part in parts]) for name in sorted(shared)
+        },
     )

@@ -8,7 +8,15 @@ compared: one protocol, one model, the very same images.
 
 from splitbench.leaderboard.board import UNRANKED, Board, boards
 from splitbench.leaderboard.evidence import Evidence, LeaderboardError
-from splitbench.leaderboard.rows import QUALITY, RECOGNITION, Entry, Lead, Recognition, Row
+from splitbench.leaderboard.rows import (
+    QUALITY,
+    RECOGNITION,
+    Entry,
+    Inferred,
+    Lead,
+    Recognition,
+    Row,
+)
 
 __all__ = [
     "QUALITY",
@@ -17,6 +25,7 @@ __all__ = [
     "Board",
     "Entry",
     "Evidence",
+    "Inferred",
     "Lead",
     "LeaderboardError",
     "Recognition",

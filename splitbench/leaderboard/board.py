@@ -12,6 +12,7 @@ from splitbench.latency import Link
 from splitbench.leaderboard.build import build_row
 from splitbench.leaderboard.effort import data_gain
 from splitbench.leaderboard.evidence import RESAMPLES, Evidence, LeaderboardError, System
+from splitbench.leaderboard.inferred import inferred
 from splitbench.leaderboard.relations import BROKEN, closed, compared
 from splitbench.leaderboard.rows import Row
 from splitbench.leaderboard.simulable import parse
@@ -78,7 +79,7 @@ def boards(
     drafts = {key: _draft(groups[key], link, resamples) for key in sorted(groups)}
     _compare_auxiliary(drafts, resamples)
     _compare_training_images(drafts)
-    return tuple(_board(draft) for draft in drafts.values())
+    return tuple(_board(draft) for draft in drafts.values() if draft.rows)
 
 
 def _grouped(evidence: Iterable[Evidence]) -> dict[tuple[str, ...], list[Evidence]]:
@@ -136,13 +137,20 @@ class _Draft:
 def _draft(found: list[Evidence], link: Link | None, resamples: int) -> _Draft:
     kept, notes = _without_duplicates(found)
     parts: dict[str, list[Evidence]] = {}
+    others: dict[str, list[Evidence]] = {}
     for item in kept:
-        parts.setdefault(_system_key(item.record), []).append(item)
+        group = parts if item.record.cell.secret == "image" else others
+        group.setdefault(_system_key(item.record), []).append(item)
+    lost = sum(len(items) for key, items in others.items() if key not in parts)
+    if lost:
+        notes += (f"{lost} inferences were left out: no image was attacked in the same system",)
     systems = {key: System(parts[key]) for key in sorted(parts)}
     labels = _labels(systems)
     rows = {key: build_row(system, labels[key], link, resamples) for key, system in systems.items()}
-    rows = closed(rows, systems, resamples)
-    return _Draft(kept, notes, systems, compared(rows, systems, resamples))
+    rows = compared(closed(rows, systems, resamples), systems, resamples)
+    for key in rows.keys() & others.keys():
+        rows[key] = replace(rows[key], inferred=inferred(others[key], resamples))
+    return _Draft(kept, notes, systems, rows)
 
 
 def _compare_auxiliary(drafts: Mapping[tuple[str, ...], _Draft], resamples: int) -> None:

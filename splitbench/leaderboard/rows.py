@@ -72,6 +72,41 @@ class Lead:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Inferred:
+    """What one inference finds out besides the image. What is not known is None, never NaN.
+
+    Attributes:
+        secret: ``attribute NAME`` or ``identity``.
+        name: Label of the inference.
+        expression: What builds it.
+        seeds: Behind the numbers.
+        rate: Balanced accuracy over the values of an attribute; for persons, how often the first
+            of the ranking is right.
+        advantage: ``(rate - floor) / (pixels - floor)``, the floor being the better of `prior` and
+            `prediction`; None where floor and ceiling are not clearly apart.
+        prior: Rate of a guess without a release.
+        prediction: Rate of the best guess from the server's prediction alone.
+        pixels: Rate of the same inference on raw pixels, the ceiling.
+        failed: At least one of its cells did.
+        note: Why there is no number; empty where there is one.
+        cells: Ids of its records.
+    """
+
+    secret: str
+    name: str
+    expression: str
+    seeds: int = 0
+    rate: Interval | None = None
+    advantage: Interval | None = None
+    prior: float | None = None
+    prediction: float | None = None
+    pixels: float | None = None
+    failed: bool = False
+    note: str = ""
+    cells: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One defended system under one adversary. What is not known is None, never NaN.
 
@@ -110,6 +145,7 @@ class Row:
         adaptive_gain: Naive rows: what knowing the defense adds to L, on the same images.
         leads: Over each adversary that knows less, and is next to this one among those measured.
         attacks: Every attack, floors first.
+        inferred: What the release tells besides the image, by secret; rows are not ranked by it.
         flags: Warnings about the row and its best attack.
         missing: Why a value is None, by field or metric.
         guesses: First guesses of the best attack, uint8 ``(g, c, h, w)``.
@@ -150,6 +186,7 @@ class Row:
     adaptive_gain: Interval | None = None
     leads: tuple[Lead, ...] = ()
     attacks: tuple[Entry, ...] = ()
+    inferred: tuple[Inferred, ...] = ()
     flags: tuple[str, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
     guesses: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)

@@ -22,6 +22,7 @@ from hydra_plugins.applicable_sweeper import expand
 from splitbench.attack import Attack
 from splitbench.codec import Codec
 from splitbench.defense import Defense
+from splitbench.inference import Inference
 from splitbench.metric import Metric
 from splitbench.rng import isolated, stream
 from splitbench.threat import ThreatModel
@@ -86,6 +87,25 @@ def test_every_option_composes_and_builds_its_kind_of_object(group, option):
 def test_every_metric_builds(option):
     config = resolved("~metrics", f"+metric@metrics.one={option}")
     assert isinstance(build(config["metrics"]["one"]), Metric)
+
+
+@pytest.mark.parametrize("option", options("inference"))
+def test_every_inference_builds(option):
+    config = resolved(f"+inference@inferences.one={option}")
+    assert isinstance(build(config["inferences"]["one"]), Inference)
+
+
+@pytest.mark.parametrize("option", options("inferences"))
+def test_a_choice_of_inferences_asks_for_attributes_and_for_persons(option):
+    nodes = resolved(f"inferences={option}")["inferences"]
+    made = {name: build(node) for name, node in nodes.items()}
+    assert {inference.secret for inference in made.values()} == {"attribute", "identity"}
+    for name, node in nodes.items():
+        assert name == node["_target_"].split(".")[-2], "a label names its inference"
+
+
+def test_inferences_are_no_part_of_a_run_unless_they_are_asked_for():
+    assert not resolved().get("inferences")
 
 
 @pytest.mark.parametrize("option", options("model"))

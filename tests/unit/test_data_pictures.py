@@ -250,6 +250,17 @@ def test_celeb_a_has_an_attribute_as_class_and_keeps_persons_apart(tmp_path, pla
     assert len(torch.cat(shown).unique()) == sum(map(len, shown))
 
 
+def test_celeb_a_keeps_further_attributes_as_secrets(tmp_path):
+    write_celeb_a(tmp_path)
+    photographs, _ = celeb_a(tmp_path, attribute="Young", secrets=("Smiling", "Bald")).read()
+    assert not photographs.labels.any()
+    assert {k: v[:4].tolist() for k, v in photographs.attributes.items()} == {
+        "Smiling": [0, 1, 0, 1],
+        "Bald": [0, 0, 0, 0],
+    }
+    assert celeb_a(tmp_path).read()[0].attributes == {}
+
+
 def test_the_literatures_split_of_celeb_a_follows_its_partition(tmp_path):
     write_celeb_a(tmp_path)
     sizes = {**SIZES, "train": 1.0}

@@ -145,3 +145,15 @@ def test_a_file_that_holds_no_scores_is_a_schema_error(tmp_path):
         path.write_bytes(content)
         with pytest.raises(SchemaError):
             Scores.load(path)
+
+
+def test_a_record_from_before_there_were_other_secrets_is_about_the_image():
+    raw = json.loads(RECORD.to_json())
+    del raw["cell"]["secret"]
+    assert Record.from_json(json.dumps(raw)) == RECORD
+    assert RECORD.cell.secret == "image"
+
+
+def test_a_record_about_another_secret_survives_its_json():
+    other = replace(RECORD, cell=replace(CELL, secret="attribute fine"))
+    assert Record.from_json(other.to_json()) == other

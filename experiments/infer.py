@@ -1,0 +1,295 @@
+"""Evaluate the inferences of one job: attacks whose secret is a property of the image."""
+
+import copy
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from safetensors.numpy import save
+from torch import Tensor
+
+from experiments.compose import build
+from experiments.errors import UserError
+from experiments.inference_judge import InferenceJudge, InferenceVerdict
+from experiments.job import Job, Target
+from experiments.secrets import Question, questions_of
+from experiments.store import Product, digest
+from splitbench.fitting import Fit, fit_together
+from splitbench.inference import Inference, Known
+from splitbench.pool import Spent
+from splitbench.progress import Progress
+from splitbench.record import Cell, Record, Scores
+from splitbench.rng import stream
+from splitbench.split import Cut
+from splitbench.threat import Surface, ThreatModelError
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """One cell to be.
+
+    Attributes:
+        cut: Where.
+        name: Label of the inference.
+        question: What it is to find out.
+        cell_id: Names the cell's numbers.
+    """
+
+    cut: Cut
+    name: str
+    question: Question
+    cell_id: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a fitted inference said about the targets, and what that took."""
+
+    scores: Tensor
+    seconds: float
+    queries: int
+
+
+def inquiries(job: Job, shared: Mapping[str, Any]) -> list[Inquiry]:
+    """The cells of a job's inferences.
+
+    Args:
+        job: With `inferences`, by label.
+        shared: What determines the numbers of all cells of the job.
+
+    Raises:
+        UserError: The data says nothing that an inference could be after.
+    """
+    nodes = job.config.get("inferences") or {}
+    built = {name: inference_of(name, nodes) for name in nodes}
+    questions = questions_of(job.roles) if nodes else []
+    found = [
+        Inquiry(cut, name, question, digest({
+            **shared, "cut": cut.name, "inference": nodes[name], "name": name,
+            "secret": question.secret.name,
+        }))
+        for name, inference in built.items()
+        for question in questions
+        if question.secret.kind == inference.secret
+        for cut in job.cuts
+    ]  # fmt: skip
+    if nodes and not found:
+        raise UserError(
+            "the data names nothing that these inferences could find out: choose data with "
+            "attributes or persons, such as data=fashion_mnist_coarse, or inferences=null"
+        )
+    return found
+
+
+def inference_of(name: str, nodes: Mapping[str, Mapping[str, Any]]) -> Inference:
+    """Build one.
+
+    Raises:
+        UserError: It is something else.
+    """
+    inference = build(dict(nodes[name]))
+    if not isinstance(inference, Inference):
+        raise UserError(f"inference '{name}' is a {type(inference).__name__}, not an Inference")
+    return inference
+
+
+class Inferring:
+    """The state of one job's inferences while its cells are computed."""
+
+    def __init__(self, job: Job, common: Mapping[str, Any], names: Mapping[str, str]) -> None:
+        """Begin.
+
+        Args:
+            job: Whose.
+            common: Fields that all its records share.
+            names: Labels of ``data``, ``model`` and ``defense``.
+        """
+        self.job = job
+        self.common = common
+        self.names = names
+        self.nodes: Mapping[str, Mapping[str, Any]] = job.config["inferences"]
+
+    def run(self, missing: list[Inquiry], threat: Mapping[str, Any]) -> list[Record]:
+        """Compute cells, those at all cuts of an inference side by side."""
+        records = []
+        questions = {i.question.secret.name: i.question for i in missing}
+        for secret, question in questions.items():
+            judge = InferenceJudge(self.job, question)
+            mine = [i for i in missing if i.question.secret.name == secret]
+            for name in dict.fromkeys(i.name for i in mine):
+                todo = [i for i in mine if i.name == name]
+                for inquiry, outcome in self._outcomes(todo, question):
+                    records.append(self._judge(inquiry, outcome, judge, threat))
+        return records
+
+    def _outcomes(
+        self, todo: list[Inquiry], question: Question
+    ) -> list[tuple[Inquiry, Finding | Exception | str]]:
+        inference = inference_of(todo[0].name, self.nodes)
+        refused = inference.needs - self.job.threat.grants()
+        if refused:
+            reason = f"the threat model does not grant: {', '.join(sorted(refused))}"
+            return [(inquiry, reason) for inquiry in todo]
+        known = question.known(self.job.auxiliary_feed)
+        if known is None:
+            return [
+                (i, f"the adversary's images do not say {i.question.secret.name}") for i in todo
+            ]
+        targets = {i.cut.name: self.job.target(i.cut) for i in todo}
+        idle = {cut: inference.says_nothing_about(t.release) for cut, t in targets.items()}
+        chosen = [i for i in todo if not idle[i.cut.name]]
+        findings = self._fit(chosen, inference, known, targets)
+        return [(i, idle[i.cut.name] or findings[i.cut.name]) for i in todo]
+
+    def _fit(
+        self,
+        todo: list[Inquiry],
+        inference: Inference,
+        known: Known,
+        targets: Mapping[str, Target],
+    ) -> dict[str, Finding | Exception | str]:
+        """Fit a copy at each cut, all side by side, and let each infer; by cut."""
+        secret = todo[0].question.secret.name if todo else ""
+        found: dict[str, Finding | Exception | str] = {}
+        fresh: dict[str, tuple[Inference, Surface]] = {}
+        for cut in (i.cut.name for i in todo):
+            one = copy.deepcopy(inference)
+            surface = self.job.surface(targets[cut], one, f"infer {secret}")
+            key = self._key(inference, targets[cut], secret)
+            if self.job.store.has("inference", key):
+                product = self.job.store.product("inference", key, Product)
+                one.import_state(product.tensors, surface)
+                found[cut] = self._ask(one, targets[cut], product.facts)
+            else:
+                fresh[cut] = one, surface
+        for cut, fit in self._fitted(fresh, known, secret).items():
+            one, surface = fresh[cut]
+            if isinstance(fit.error, ThreatModelError):
+                found[cut] = str(fit.error)
+            elif fit.error is not None:
+                found[cut] = fit.error
+            else:
+                facts = {"seconds": fit.seconds, **asdict(surface.spent)}
+                key = self._key(inference, targets[cut], secret)
+                self.job.store.put("inference", key, Product(one.export_state(), facts))
+                found[cut] = self._ask(one, targets[cut], facts)
+        return found
+
+    def _fitted(
+        self, fresh: Mapping[str, tuple[Inference, Surface]], known: Known, secret: str
+    ) -> dict[str, Fit]:
+        if not fresh:
+            return {}
+        fittings = {
+            cut: one.fitting(
+                surface,
+                known,
+                generator=stream(self.job.seed, "inference", repr(one), secret, cut),
+            )
+            for cut, (one, surface) in fresh.items()
+        }
+        last = list(fresh)[-1]
+        kind = type(fresh[last][0]).__name__
+        with self.job.reporter.stage(f"fitting {kind} at {len(fresh)} cuts, {secret}") as meter:
+
+            def on_step(cut: str, progress: Progress) -> None:
+                if cut == last:
+                    meter(progress.step, progress.steps, progress.loss)
+
+            return fit_together(fittings, on_step)
+
+    def _key(self, inference: Inference, target: Target, secret: str) -> str:
+        """Names what was learnt."""
+        parts = {
+            "deployment": target.key,
+            "threat": self.job.config["threat"],
+            "seed": self.job.seed,
+            "inference": repr(inference),
+            "secret": secret,
+            "roles": self.job.roles.fingerprints(),
+        }
+        return digest(parts)
+
+    def _ask(
+        self, inference: Inference, target: Target, facts: Mapping[str, Any]
+    ) -> Finding | Exception:
+        spent = Spent(queries=int(facts["queries"]), pooled=int(facts["pooled"]))
+        surface = self.job.surface(target, inference, "infer", spent=spent)
+        began = time.perf_counter()
+        try:
+            scores = inference(target.release, surface)
+        except Exception as error:  # noqa: BLE001  # becomes the record of a failed cell
+            return error
+        seconds = float(facts["seconds"]) + time.perf_counter() - began
+        return Finding(scores, seconds, surface.spent.queries)
+
+    def _judge(
+        self,
+        inquiry: Inquiry,
+        outcome: Finding | Exception | str,
+        judge: InferenceJudge,
+        threat: Mapping[str, Any],
+    ) -> Record:
+        inference = inference_of(inquiry.name, self.nodes)
+        target = self.job.target(inquiry.cut)
+        record = Record(
+            cell_id=inquiry.cell_id,
+            cell=self._cell(inquiry, inference, target, threat),
+            status="not_applicable",
+            targets=0,
+            **self.common,
+        )
+        if isinstance(outcome, str):
+            record = replace(record, error=outcome)
+            return self._write(record, None)
+        if isinstance(outcome, Exception):
+            text = f"{type(outcome).__name__}: {outcome}"
+            where = f"{inquiry.name} at {inquiry.cut.name}"
+            self.job.reporter.say(f"[red]failed[/red] {where}: {text}")
+            return self._write(replace(record, status="failed", error=text), None)
+        known = inquiry.question.known(self.job.auxiliary_feed)
+        if known is None:
+            raise RuntimeError("inferred what the adversary knows nothing of")
+        verdict: InferenceVerdict = judge.verdict(outcome.scores, inference, known, target)
+        record = replace(
+            record,
+            status="ok",
+            targets=len(outcome.scores),
+            leakage=verdict.leakage,
+            floors=verdict.floors,
+            ceilings=verdict.ceilings,
+            cost={"attack_seconds": outcome.seconds, "queries": float(outcome.queries)},
+        )
+        return self._write(record, verdict.scores)
+
+    def _cell(
+        self, inquiry: Inquiry, inference: Inference, target: Target, threat: Mapping[str, Any]
+    ) -> Cell:
+        return Cell(
+            **{key: self.names[key] for key in ("data", "model")},
+            cut=inquiry.cut.name,
+            cut_index=inquiry.cut.index,
+            defense=repr(target.deployment.defense),
+            defense_name=self.names["defense"],
+            codec=repr(target.deployment.codec),
+            attack=repr(inference),
+            attack_name=inquiry.name,
+            floor=False,
+            target_role=self.job.config["target_role"],
+            threat=threat,
+            seed=self.job.seed,
+            secret=inquiry.question.secret.name,
+        )
+
+    def _write(self, record: Record, scores: Scores | None) -> Record:
+        content = None if scores is None else save(scores.arrays())
+        if content is not None:
+            record = replace(
+                record,
+                scores_file=f"{record.cell_id}.safetensors",
+                scores_sha256=hashlib.sha256(content).hexdigest(),
+            )
+        self.job.store.write_cell(record.cell_id, record.to_json(), content)
+        return record

@@ -1,0 +1,46 @@
+"""Inferences on real images, through the command line."""
+
+from commands import records
+
+RUN = [
+    "debug=smoke", "data=fashion_mnist_coarse", "attack=mean_image", "inferences=probes_lite",
+    "inferences.mlp_probe.steps=60", "data.sizes.target=200", "data.sizes.auxiliary=600",
+    "targets=200", "training.epochs=4", "defense=quantization", "defense.bits=3",
+]  # fmt: skip
+
+
+def test_one_command_tells_what_else_a_release_tells_and_another_adds_a_cut(splitbench, tmp_path):
+    done = splitbench("run", *RUN, "cuts=[relu3]", f"paths.runs={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    found = {
+        r["cell"]["attack_name"]: r
+        for r in records(tmp_path).values()
+        if r["cell"]["secret"] == "attribute fine"
+    }
+    assert set(found) == {"linear_probe", "mlp_probe", "length_probe"}
+    linear = found["linear_probe"]
+    assert linear["status"] == "ok"
+    floor = max(linear["floors"].values())
+    assert linear["floors"]["prior"] == 0.1
+    assert linear["leakage"]["balanced_accuracy"]["low"] > floor
+    assert linear["leakage"]["advantage"]["low"] > 0
+    assert linear["ceilings"]["pixels"] > floor
+    wider = splitbench("run", *RUN, "cuts=[relu2,relu3]", f"paths.runs={tmp_path}")
+    assert wider.returncode == 0, wider.stderr
+    again = records(tmp_path)
+    assert again[linear["cell_id"]] == linear
+    assert len([r for r in again.values() if r["cell"]["secret"] != "image"]) == 6
+    made = splitbench("leaderboard", str(tmp_path))
+    assert made.returncode == 0, made.stderr
+    table = (tmp_path / "leaderboard" / "leaderboard.md").read_text()
+    assert "attribute fine | linear probe" in table
+
+
+def test_data_without_secrets_is_refused_in_one_sentence(splitbench, tmp_path):
+    failed = splitbench(
+        "run", "debug=smoke", "cuts=[relu3]", "inferences=probes_lite", f"paths.runs={tmp_path}"
+    )
+    assert failed.returncode == 2
+    assert failed.stderr.startswith("error: the data names nothing that these inferences could")
+    assert "data=fashion_mnist_coarse" in failed.stderr
+    assert not list(tmp_path.rglob("*.json"))

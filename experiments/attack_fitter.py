@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
-from experiments.job import Job, Target
+from experiments.job import Job
 from experiments.store import Product, digest
+from experiments.target import Target
 from splitbench.attack import Attack
 from splitbench.fitting import fit_together
 from splitbench.pool import Spent

@@ -17,9 +17,10 @@ from experiments.compose import build, source_digest, without
 from experiments.console import Reporter
 from experiments.errors import UserError
 from experiments.infer import Inferring, Inquiry, inquiries
-from experiments.job import Job, Target
+from experiments.job import Job
 from experiments.judge import Judge, Verdict
 from experiments.store import Store, digest
+from experiments.target import Target
 from experiments.tracking import Tracking
 from splitbench import __version__
 from splitbench.attack import Attack
@@ -225,7 +226,8 @@ class _Evaluation:
         try:
             guess, seconds, queries = self._recover(fitted, target)
             surface = self.job.surface(target, attack, "diagnose")
-            diagnostics = attack.diagnostics(guess, target.release[slice(len(guess))], surface)
+            first = next(target.parts(len(guess)))  # enough to say whether a search succeeds
+            diagnostics = attack.diagnostics(guess[: len(first)], first, surface)
         except Exception as error:  # noqa: BLE001  # becomes the record of a failed cell
             return error
         cost = {
@@ -236,13 +238,11 @@ class _Evaluation:
 
     def _recover(self, fitted: Fitted, target: Target) -> tuple[Tensor, float, int]:
         attack = fitted.attack
-        limit = attack.max_targets
-        release = target.release if limit is None else target.release[slice(0, limit)]
         surface = self.job.surface(target, attack, "recover", spent=fitted.spent)
         cut = target.deployment.split.cut.name
         generator = stream(self.job.seed, "attack", repr(attack), cut, "recover")
         began = time.perf_counter()
-        guess = attack(release, surface, generator=generator)
+        guess = target.guessed_by(attack, surface, generator=generator)
         return guess, time.perf_counter() - began, surface.queries
 
     def _record(

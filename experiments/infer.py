@@ -7,15 +7,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import torch
 from safetensors.numpy import save
 from torch import Tensor
 
 from experiments.compose import build
 from experiments.errors import UserError
 from experiments.inference_judge import InferenceJudge, InferenceVerdict
-from experiments.job import Job, Target
+from experiments.job import Job
 from experiments.secrets import Question, questions_of
 from experiments.store import Product, digest
+from experiments.target import Target
 from splitbench.fitting import Fit, fit_together
 from splitbench.inference import Inference, Known
 from splitbench.pool import Spent
@@ -138,7 +140,7 @@ class Inferring:
                 (i, f"the adversary's images do not say {i.question.secret.name}") for i in todo
             ]
         targets = {i.cut.name: self.job.target(i.cut) for i in todo}
-        idle = {cut: inference.says_nothing_about(t.release) for cut, t in targets.items()}
+        idle = {cut: _idle(inference, target) for cut, target in targets.items()}
         chosen = [i for i in todo if not idle[i.cut.name]]
         findings = self._fit(chosen, inference, known, targets)
         return [(i, idle[i.cut.name] or findings[i.cut.name]) for i in todo]
@@ -219,7 +221,7 @@ class Inferring:
         surface = self.job.surface(target, inference, "infer", spent=spent)
         began = time.perf_counter()
         try:
-            scores = inference(target.release, surface)
+            scores = torch.cat([inference(part, surface) for part in target.parts()])
         except Exception as error:  # noqa: BLE001  # becomes the record of a failed cell
             return error
         seconds = float(facts["seconds"]) + time.perf_counter() - began
@@ -293,3 +295,9 @@ class Inferring:
             )
         self.job.store.write_cell(record.cell_id, record.to_json(), content)
         return record
+
+
+def _idle(inference: Inference, target: Target) -> str:
+    """Why an inference can tell nothing from these releases; empty where it might."""
+    reasons = {inference.says_nothing_about(part) for part in target.parts()}
+    return "" if "" in reasons else reasons.pop()

@@ -9,10 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from experiments.job import Job, Target
+from experiments.job import Job
 from experiments.judge import RESAMPLES, interval
 from experiments.secrets import Question
 from experiments.store import Product, digest
+from experiments.target import Target
 from splitbench.advantage import Trials, judged
 from splitbench.described import Described
 from splitbench.inference import Inference, Known
@@ -102,7 +103,7 @@ class InferenceJudge:
             if self.question.persons is None:  # every value has the same say
                 times = times / times.sum(0).clamp(min=1)
             best = times.argmax(1)
-            predicted = target.deployment.predict(target.release).argmax(1)
+            predicted = target.logits().argmax(1)
             self._predictions[target.key] = best[predicted]
         return self._predictions[target.key]
 
@@ -135,5 +136,6 @@ class InferenceJudge:
             generator = stream(self.job.seed, "ceiling", repr(fresh), self.question.secret.name)
             for progress in fresh.fitting(surface, known, generator=generator):
                 meter(progress.step, progress.steps, progress.loss)
-        right = fresh(pixels.release, surface).argmax(1) == self.truth
+        scores = torch.cat([fresh(part, surface) for part in pixels.parts()])
+        right = scores.argmax(1) == self.truth
         return Product({"right": right.to(torch.uint8)})

@@ -1,7 +1,7 @@
 """One job: one (data, model, defense, codec, threat, seed) over cuts and a suite of attacks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from experiments.console import Reporter
 from experiments.errors import UserError
 from experiments.images import roles_of
 from experiments.store import Product, Store, digest
+from experiments.target import Target
 from splitbench.codec import Codec
 from splitbench.codecs.float32 import Float32
 from splitbench.data.images import Roles
@@ -21,7 +22,7 @@ from splitbench.deployment import Deployment, SharedClient
 from splitbench.described import Described
 from splitbench.feed import Feed
 from splitbench.pool import NOTHING, Pool, Spent
-from splitbench.release import Release, TensorSpec
+from splitbench.release import TensorSpec
 from splitbench.rng import isolated, stream
 from splitbench.shadow import Traffic
 from splitbench.split import Cut, CutError, Cuttable, Split, Taps
@@ -29,23 +30,6 @@ from splitbench.threat import Surface, ThreatModel
 from splitbench.training import accuracy
 
 PROBE = 2  # images sent through a deployment to learn the shapes of its release
-
-
-@dataclass(frozen=True)
-class Target:
-    """One cut under attack.
-
-    Attributes:
-        key: Names everything up to the release: data, model, cut, defense, codec, seed.
-        deployment: The fitted split system.
-        release: What the targets release, as decoded from real bytes.
-        accuracy_release: A second, single-observation release, for the task accuracy.
-    """
-
-    key: str
-    deployment: Deployment
-    release: Release
-    accuracy_release: Release
 
 
 class Job:
@@ -191,22 +175,17 @@ class Job:
         return _with_specs(deployment, self.roles.calibration.images(slice(0, PROBE)))
 
     def target(self, cut: Cut) -> Target:
-        """Release every target image once, as real bytes."""
+        """The target images at one cut, released as real bytes."""
         if cut.name not in self._targets:
-            self._targets[cut.name] = self._transmitted(cut)
+            self._targets[cut.name] = Target(
+                key=self.deployment_key(cut),
+                deployment=self.deployment(cut),
+                images=self.roles.target.images(),
+                seed=self.seed,
+                names=("release", cut.name),
+                observations=self.threat.observations,
+            )
         return self._targets[cut.name]
-
-    def _transmitted(self, cut: Cut) -> Target:
-        deployment = self.deployment(cut)
-        images = self.roles.target.images()
-        names = ("release", cut.name)
-        release = deployment.transmit(
-            images, generator=stream(self.seed, *names), observations=self.threat.observations
-        )
-        once = release
-        if self.threat.observations > 1:
-            once = deployment.transmit(images, generator=stream(self.seed, *names, "once"))
-        return Target(self.deployment_key(cut), deployment, release, once)
 
     @cached_property
     def auxiliary_feed(self) -> Feed:
@@ -260,8 +239,7 @@ class Job:
         plain = NoDefense(), Float32()
         deployment = Deployment(split, *plain, specs=(), plain=plain)
         deployment = _with_specs(deployment, self.roles.calibration.images(slice(0, PROBE)))
-        release = deployment.transmit(self.roles.target.images(), generator=stream(0, "pixels"))
-        return Target("pixels", deployment, release, release)
+        return Target("pixels", deployment, self.roles.target.images(), seed=0, names=("pixels",))
 
     def ceilings_surface(self, pixels: Target, inference: Described) -> Surface:
         """For the ceilings: the adversary's own data, as many queries as it takes, and pixels."""

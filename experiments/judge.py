@@ -13,8 +13,9 @@ from attacks.class_mean import ClassMean
 from attacks.constant_color import ConstantColor
 from attacks.mean_image import MeanImage
 from experiments.doubts import Findings, depends_on_batch, flags_of, payload_class_p
-from experiments.job import Job, Target
+from experiments.job import Job
 from experiments.scoring import Arrays, Scoring
+from experiments.target import Target
 from splitbench.attack import Attack
 from splitbench.codec import Codec
 from splitbench.data.images import ROLES
@@ -27,6 +28,7 @@ from splitbench.null_channel import other_targets
 from splitbench.record import Interval, Scores
 from splitbench.rng import stream
 from splitbench.statistics import Resampler, Summary, hierarchical_bootstrap, wilson
+from splitbench.training import accuracy
 
 # The headline floor is the better of the first two; the third is what the prediction alone tells.
 FLOORS: Mapping[str, type[Attack]] = {
@@ -75,17 +77,13 @@ class Judge:
         self._floors[cut] = self._floor_scores(target)
         self._mixing[cut] = depends_on_batch(deployment, self.truth)
         flops = deployment.split.cut
-        payload = target.accuracy_release.payload_bytes
-        if payload is None:
-            raise RuntimeError("the targets' release was not encoded")
-        right = int((deployment.predict(target.accuracy_release).argmax(1) == self.labels).sum())
-        plain = int((self.job.model(self.truth).argmax(1) == self.labels).sum())
-        accuracy = wilson(right, len(self.labels))
+        payload = target.payload_bytes()
+        right = int((target.logits().argmax(1) == self.labels).sum())
         promise = deployment.defense.guarantee()
         self._facts[cut] = {
             "utility": {
-                "accuracy": interval(accuracy),
-                "accuracy_undefended": interval(wilson(plain, len(self.labels))),
+                "accuracy": interval(wilson(right, len(self.labels))),
+                "accuracy_undefended": interval(accuracy(self.job.model, self.job.roles.target)),
             },
             "floors": {k: float(v.mean()) for k, v in self._floors[cut].items()},
             "ceilings": {k: float(v.mean()) for k, v in self._ceiling.items()},
@@ -160,7 +158,7 @@ class Judge:
             generator = stream(self.job.seed, "floor", name)
             surface = self.job.judges_surface(target, attack)
             attack.fit(surface, generator=generator)
-            guess = attack(target.release, surface, generator=generator)
+            guess = target.guessed_by(attack, surface, generator=generator)
             scores |= {f"{name}/{key}": v for key, v in self.scoring(guess).items()}
         return scores
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -15,6 +16,8 @@ from splitbench.metric import Metric, MetricUnavailableError
 from splitbench.metrics.evaluator import EvaluatorNet
 from splitbench.rng import isolated, stream
 from splitbench.training import Training
+
+BATCH = 500  # images scored at a time
 
 Arrays = dict[str, NDArray[np.float64]]
 
@@ -80,7 +83,10 @@ class Scoring:
                 continue
             n = min(len(guess), self.limits.get(metric.key, len(guess)))
             try:
-                scores[metric.key] = metric(guess[:n], self._truth_for(metric)[:n]).numpy()
+                pairs = zip(
+                    guess[:n].split(BATCH), self._truth_for(metric)[:n].split(BATCH), strict=True
+                )
+                scores[metric.key] = torch.cat([metric(*pair) for pair in pairs]).numpy()
             except MetricUnavailableError as error:
                 self.unavailable[metric.key] = str(error)
         return scores

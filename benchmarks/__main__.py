@@ -10,6 +10,7 @@ NAMES = (
     "likelihood_batching",
     "published_loop",
     "training_rate",
+    "memory",
     "cached_rerun",
 )
 

@@ -61,12 +61,12 @@ class SecretMixing(Defense, ABC):
         with torch.no_grad():
             features = split.client(train.images(slice(0, 1)))
         sizes = [self.key_action.unfold(f).shape[1] for f in features]
-        self._draw(sizes, generator=generator)
+        self.draw_all(sizes, generator=generator)
 
     def rekeyed(self, *, generator: torch.Generator) -> "SecretMixing":
         """A copy with other keys."""
         other = copy.deepcopy(self)
-        other._draw([len(key) for key in self._keys()], generator=generator)
+        other.draw_all([len(key) for key in self._keys()], generator=generator)
         return other
 
     def protect(self, features: Tensors, *, generator: torch.Generator) -> Tensors:
@@ -93,7 +93,8 @@ class SecretMixing(Defense, ABC):
         """None."""
         return Guarantee("none", "holds only while the key is secret and no pairs are known")
 
-    def _draw(self, sizes: list[int], *, generator: torch.Generator) -> None:
+    def draw_all(self, sizes: list[int], *, generator: torch.Generator) -> None:
+        """Draw and keep a key for each tensor of so many units."""
         for i, size in enumerate(sizes):
             self.register_buffer(f"key{i}", self.draw(size, generator=generator))
 

@@ -56,6 +56,7 @@ class Job:
         self.reporter = reporter
         self.seed = int(config["seed"])
         self.code = source_digest()
+        self._held: dict[str, Deployment] = {}
         self._pools: dict[str, Pool] = {}
         self._traffic: dict[str, Traffic] = {}
 
@@ -210,6 +211,8 @@ class Job:
         key, threat, feed = target.key, self.threat, self.auxiliary_feed
         if threat.query_budget is not None and key not in self._pools:
             self._pools[key] = Pool.of(target.deployment, threat, feed, seed=self.seed)
+        if key not in self._held:
+            self._held[key] = target.deployment.held_by(threat, seed=self.seed)
         if key not in self._traffic:
             self._traffic[key] = Traffic(
                 target.deployment,
@@ -226,6 +229,7 @@ class Job:
             spent=spent,
             pool=self._pools.get(key),
             traffic=self._traffic[key],
+            held=self._held[key],
         )
 
     def judges_surface(self, target: Target, floor: Attack) -> Surface:
@@ -244,6 +248,7 @@ class Job:
         spent: Spent = NOTHING,
         pool: Pool | None = None,
         traffic: Traffic | None = None,
+        held: Deployment | None = None,
     ) -> Surface:
         return Surface(
             target.deployment,
@@ -256,6 +261,7 @@ class Job:
             spent=spent,
             pool=pool,
             traffic=traffic,
+            held=held,
         )
 
 

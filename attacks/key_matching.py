@@ -32,7 +32,7 @@ class Crowd:
 
     def weights(self) -> Float[Tensor, "n m"]:
         """Shares of each image in ``1 + c`` averages: over all, and over each answer."""
-        everyone = torch.ones_like(self.answers[:, :1])
+        everyone = self.answers.new_ones(len(self.answers), 1)
         raw = torch.cat([everyone, self.answers], dim=1)
         return raw / raw.sum(0).clamp(min=TINY)
 
@@ -114,7 +114,7 @@ def _moments(
     centered = units - mean
     answer = (answers - answers.mean(0)) / answers.std(0).clamp(min=1e-3)
     moved = torch.einsum("nqr,nc->qcr", centered, answer).flatten(1) / count
-    shares = torch.cat([torch.ones_like(answers[:, :1]), answers], dim=1) / count
+    shares = torch.cat([answers.new_ones(count, 1), answers], dim=1) / count
     second = torch.stack(
         [torch.einsum("n,nqr,npr->qp", share, centered, centered) for share in shares.T]
     )

@@ -125,15 +125,17 @@ def _axes(units: Float[Tensor, "n k r"], components: int) -> Float[Tensor, "k q"
     """Leading principal axes; all of them where there are no more than `components` units."""
     rows = (units - units.mean(0)).movedim(1, -1).flatten(0, 1)
     if rows.shape[1] <= max(components, len(rows)):
-        axes = torch.linalg.eigh(rows.T @ rows).eigenvectors.flip(1)
-        return axes[:, :components]
-    values, vectors = torch.linalg.eigh(rows @ rows.T)
-    kept = values > TINY * values[-1].clamp(min=TINY)
-    axes = rows.T @ (vectors[:, kept] / values[kept].sqrt())
-    return axes.flip(1)[:, :components]
+        axes = torch.linalg.eigh(rows.T @ rows)[1]
+    else:
+        values, vectors = torch.linalg.eigh(rows @ rows.T)
+        kept = values > TINY * values[-1].clamp(min=TINY)
+        axes = rows.T @ (vectors[:, kept] / values[kept].sqrt())
+    leading: Tensor = axes.flip(1)[:, :components]
+    return leading
 
 
 def _nearest(matrix: Float[Tensor, "q q"]) -> Float[Tensor, "q q"]:
     """The orthogonal factor of the polar decomposition."""
     left, _, right = torch.linalg.svd(matrix)
-    return left @ right
+    factor: Tensor = left @ right
+    return factor

@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from defenses.fine_tuned_server import FineTunedServer
-from defenses.noise_scale import NoiseScale, channel_axis
+from defenses.noise_scale import NoiseScale
 from splitbench.data.images import LabeledImages
 from splitbench.defense import Guarantee
-from splitbench.release import Tensors
+from splitbench.release import Tensors, channel_axis
 from splitbench.split import Split
 
 # Survivors are sent as they are: their law has no density. The likelihood takes them for measured

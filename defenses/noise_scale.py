@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from splitbench.data.images import LabeledImages
-from splitbench.release import Tensors
+from splitbench.release import Tensors, channel_axis
 
 # A channel that is silent on the train role may speak on an input that nobody has seen. It gets
 # this share of the tensor's own scale, for without noise it would be released in clear.
@@ -86,8 +86,3 @@ class NoiseScale(nn.Module):
         for name in [key[len(prefix) :] for key in state_dict if key.startswith(prefix)]:
             self.register_buffer(name, torch.empty_like(state_dict[prefix + name]))
         super()._load_from_state_dict(state_dict, prefix, *rest)
-
-
-def channel_axis(values: Tensor) -> int:
-    """Axis of the channels of a batch: 1 of images, the last one of tokens and of vectors."""
-    return 1 if values.ndim == 4 else values.ndim - 1

@@ -42,6 +42,7 @@ class Job:
         self.reporter = reporter
         self.seed = int(config["seed"])
         self.code = source_digest()
+        self._held: dict[str, Deployment] = {}
         self._pools: dict[str, Pool] = {}
         self._traffic: dict[str, Traffic] = {}
         self._targets: dict[str, Target] = {}
@@ -208,6 +209,8 @@ class Job:
         key, threat, feed = target.key, self.threat, self.auxiliary_feed
         if threat.query_budget is not None and key not in self._pools:
             self._pools[key] = Pool.of(target.deployment, threat, feed, seed=self.seed)
+        if key not in self._held:
+            self._held[key] = target.deployment.held_by(threat, seed=self.seed)
         if key not in self._traffic:
             self._traffic[key] = Traffic(
                 target.deployment,
@@ -224,6 +227,7 @@ class Job:
             spent=spent,
             pool=self._pools.get(key),
             traffic=self._traffic[key],
+            held=self._held[key],
         )
 
     def judges_surface(self, target: Target, floor: Described) -> Surface:
@@ -256,6 +260,7 @@ class Job:
         spent: Spent = NOTHING,
         pool: Pool | None = None,
         traffic: Traffic | None = None,
+        held: Deployment | None = None,
     ) -> Surface:
         return Surface(
             target.deployment,
@@ -268,6 +273,7 @@ class Job:
             spent=spent,
             pool=pool,
             traffic=traffic,
+            held=held,
         )
 
 

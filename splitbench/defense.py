@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from splitbench.codec import Codec
 from splitbench.data.images import LabeledImages
 from splitbench.described import Described
+from splitbench.key import KeyAction
 from splitbench.progress import Progress
 from splitbench.release import Tensors
 from splitbench.split import Split
@@ -54,6 +55,9 @@ class Defense(Described, nn.Module, ABC):
         nested: Whether a stronger release can be computed from a weaker one, all else being
             equal: for ``all`` settings of the knob (more noise of a self-decomposable kind), for
             ``multiples`` (a quantiser whose cells are unions of finer ones), or ``no``.
+        keyed: `protect` and `restore` share a secret that `fit` draws, kept in buffers. It is the
+            only thing about a defense that an adversary may lack (`ThreatModel.key`), and never
+            what the ranked one lacks.
     """
 
     stochastic: ClassVar[bool]
@@ -61,6 +65,23 @@ class Defense(Described, nn.Module, ABC):
     off: ClassVar[dict[str, object] | None] = None
     knob: ClassVar[tuple[str, Literal["up", "down"]] | None] = None
     nested: ClassVar[Literal["no", "all", "multiples"]] = "no"
+    keyed: ClassVar[bool] = False
+
+    @property
+    def key_action(self) -> KeyAction | None:
+        """How the key acts, where it is an element of a group that acts on the features."""
+        return None
+
+    def rekeyed(self, *, generator: torch.Generator) -> "Defense":
+        """The same fitted mechanism with another key, drawn from the same distribution.
+
+        What an adversary without the key can build for itself. A defense without a key is
+        returned as it is; a keyed one returns a copy and stays as it is.
+        """
+        del generator
+        if self.keyed:
+            raise NotImplementedError(f"{type(self).__name__} is keyed: it must say how to rekey")
+        return self
 
     @property
     def changes_client(self) -> bool:

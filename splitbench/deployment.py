@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from splitbench.codec import Codec
 from splitbench.defense import Defense
 from splitbench.release import Release, Tensors, TensorSpec
+from splitbench.rng import stream
 from splitbench.split import Split, Taps
+from splitbench.threat_model import ThreatModel
 
 
 class SharedClient:
@@ -133,3 +135,21 @@ class Deployment:
         """The same client as a naive adversary imagines it: no defense, the plain codec."""
         defense, codec = self.plain
         return replace(self, defense=defense, codec=codec)
+
+    def held_by(self, threat: ThreatModel, *, seed: int) -> "Deployment":
+        """This system as an adversary has it at home: under a key of its own, if it lacks the true.
+
+        Args:
+            threat: Says whether the key is known.
+            seed: Of the adversary; its key is the same at every call.
+        """
+        if threat.key == "known" or not self.defense.keyed:
+            return self
+        generator = stream(seed, "adversary", "key", self.split.cut.name)
+        defense = self.defense.rekeyed(generator=generator)
+        return replace(self, defense=defense, codec=defense.codec or self.codec)
+
+    def simulated_by(self, threat: ThreatModel, *, seed: int) -> "Deployment":
+        """What an adversary takes this system for: `held_by` it, or undefended if it is naive."""
+        held = self.held_by(threat, seed=seed)
+        return held if threat.defense == "known" else held.undefended()

@@ -79,7 +79,7 @@ class Pool:
     def of(cls, deployment: Deployment, threat: ThreatModel, feed: Feed, *, seed: int) -> "Pool":
         """What the query budget of this adversary buys; empty where there is no budget."""
         return cls(
-            deployment if threat.defense == "known" else deployment.undefended(),
+            deployment.simulated_by(threat, seed=seed),
             feed,
             budget=threat.query_budget or 0,
             observations=threat.observations,

@@ -34,6 +34,7 @@ class Questions:
         purpose: str = "simulation",
         spent: Spent = NOTHING,
         pool: Pool | None = None,
+        held: Deployment | None = None,
     ) -> None:
         """Open it; the arguments are those of `Surface`."""
         self.threat = threat
@@ -44,8 +45,9 @@ class Questions:
         self._pooled = spent.pooled
         self._before = spent.queries
         self._pool = pool
-        self._deployment = deployment if threat.defense == "known" else deployment.undefended()
         self._real = deployment
+        self._held = held or deployment.held_by(threat, seed=seed)
+        self._deployment = self._held if threat.defense == "known" else self._held.undefended()
         self._feed = feed
         self._seed, self._purpose = seed, purpose
         self._generator = stream(seed, "adversary", purpose, deployment.split.cut.name)
@@ -63,7 +65,8 @@ class Questions:
     def query(self, images: Tensor) -> Release:
         """Send images through the client and its defense, with fresh randomness.
 
-        Under ``defense: hidden`` the adversary simulates the undefended client instead.
+        Under ``defense: hidden`` the adversary simulates the undefended client instead, and under
+        ``key: secret`` it asks a device of its own, with another key than the targets'.
 
         Raises:
             ThreatModelError: No query access, or the budget is used up.

@@ -10,6 +10,11 @@ from torch import Tensor
 Tensors = tuple[Tensor, ...]
 
 
+def channel_axis(values: Tensor) -> int:
+    """Axis of the channels of a batch: 1 of images, the last one of tokens and of vectors."""
+    return 1 if values.ndim == 4 else values.ndim - 1
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """Name, shape (without the batch axis) and dtype of one live tensor of a cut."""

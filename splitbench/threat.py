@@ -38,6 +38,7 @@ class Surface(Questions):
         spent: Spent = NOTHING,
         pool: Pool | None = None,
         traffic: Traffic | None = None,
+        held: Deployment | None = None,
     ) -> None:
         """Open a surface.
 
@@ -55,6 +56,8 @@ class Surface(Questions):
             pool: What the query budget buys, shared by all surfaces of this adversary at this
                 cut; None gives this surface one of its own.
             traffic: Of other users, whose releases the adversary observes; None for none.
+            held: `deployment` as the adversary has it (`Deployment.held_by`), shared by all
+                surfaces of this adversary at this cut; None makes one.
         """
         super().__init__(
             deployment,
@@ -65,6 +68,7 @@ class Surface(Questions):
             purpose=purpose,
             spent=spent,
             pool=pool,
+            held=held,
         )
         self.classes = classes
         self._traffic = traffic
@@ -90,9 +94,12 @@ class Surface(Questions):
 
     @property
     def server(self) -> nn.Module:
-        """What the adversary runs, released tensors to logits; frozen, gradients flow through."""
+        """What the adversary runs, released tensors to logits; frozen, gradients flow through.
+
+        Under ``key: secret`` it undoes the adversary's own key: the true one is out of reach.
+        """
         self._grant(Access.SERVER)
-        return ServerSide(self._real.defense, self._real.split.server)
+        return ServerSide(self._held.defense, self._held.split.server)
 
     def observed(self, count: int) -> Release:
         """What the first `count` images of other users released, as the server received it.
@@ -114,7 +121,7 @@ class Surface(Questions):
         split = replace(self._deployment.split, client=client)
         return Surface(
             replace(self._deployment, split=split, shared=None),
-            replace(self.threat, client="weights", query_budget=None),
+            replace(self.threat, client="weights", query_budget=None, key="known"),
             feed=self._feed,
             classes=self.classes,
             image_shape=self.image_shape,
@@ -133,12 +140,15 @@ class Surface(Questions):
 
     @property
     def defense(self) -> Defense:
-        """The fitted defense with its parameters. Needs ``Access.DEFENSE``."""
+        """The fitted defense with its parameters, key included. Needs ``Access.DEFENSE``.
+
+        Under ``key: secret`` the key is the adversary's own.
+        """
         self._grant(Access.DEFENSE)
         return self._deployment.defense
 
     def predict(self, release: Release) -> Tensor:
-        """The server's own logits for a release, ``(b, classes)``."""
+        """The server's own logits for a release, ``(b, classes)``: answers are never secret."""
         self._grant(Access.SERVER)
         return self._real.predict(release)
 

@@ -38,6 +38,14 @@ class ThreatModel:
             it for validation (`splitbench.pool.Pool`).
         observations: Releases of each target that the adversary collects, each with fresh
             randomness; they are pooled into one (`Defense.pool`).
+        key: ``known``, or ``secret``: everything about a keyed defense is known but the key that
+            the device shares with a trusted part of the server. Whatever the adversary simulates,
+            or asks a device, then runs under a key of its own; only the targets and the other
+            users have the victims' key. It has every access to a device like theirs, and none to
+            theirs: one that may send images through the victims' device holds pairs under the
+            true key, and is ``client: query`` with ``key: known`` (no attack reads the key where
+            there are no weights to use it with). Secret is there to show what a row owes to its
+            key, never to rank a defense. It changes nothing for defenses without a key.
     """
 
     client: Literal["none", "architecture", "query", "weights"] = "weights"
@@ -45,12 +53,14 @@ class ThreatModel:
     auxiliary: Literal["none", "shifted", "same"] = "same"
     query_budget: int | None = None
     observations: int = 1
+    key: Literal["known", "secret"] = "known"
 
     def __post_init__(self) -> None:
         for field, allowed in (
             ("client", ("none", "architecture", "query", "weights")),
             ("defense", ("hidden", "known")),
             ("auxiliary", ("none", "shifted", "same")),
+            ("key", ("known", "secret")),
         ):
             if getattr(self, field) not in allowed:
                 raise ValueError(f"threat.{field}={getattr(self, field)!r}: choose from {allowed}")

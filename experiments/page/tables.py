@@ -66,6 +66,7 @@ def _line(board: Board, row: Row, link: str, attacks: Sequence[str]) -> dict[str
         "threat_auxiliary": str(threat.get("auxiliary", "")),
         "threat_query_budget": threat.get("query_budget"),
         "threat_observations": threat.get("observations"),
+        "threat_key": str(threat.get("key", "known")),
         "seeds": row.seeds,
         "targets": row.targets,
         "place_first": first,

@@ -15,6 +15,7 @@ HEADLINE = {
     "auxiliary": "same",
     "query_budget": None,
     "observations": 1,
+    "key": "known",
 }
 SELECTION = (
     "LikelihoodSelection"  # by name: the class would bring scipy and all of the attack along
@@ -107,6 +108,8 @@ def adversary(threat: Mapping[str, Any]) -> str:
         words.append(f"other images ({threat.get('auxiliary_data', 'unknown')})")
     if threat.get("observations", 1) != 1:
         words.append(f"{threat['observations']} observations")
+    if threat.get("key") == "secret":
+        words.append("without the key")
     known = {*HEADLINE, "auxiliary_data"}
     words += [f"{k}={threat[k]}" for k in sorted(threat) if k not in known]
     return ", ".join(words)
@@ -133,7 +136,9 @@ def means(threat: Mapping[str, Any]) -> str:
     }.get(threat.get("auxiliary", ""), "has unknown data")
     count = threat.get("observations", 1)
     seen = "sees one release of each target" if count == 1 else f"sees {count} of each target"
-    return f"The adversary {client}{limit}, {defense}, {data}, and {seen}."
+    secret = threat.get("key") == "secret"
+    key = ", under a secret key that it lacks and its own devices do not have" if secret else ""
+    return f"The adversary {client}{limit}, {defense}, {data}, and {seen}{key}."
 
 
 def attacker_selected(row: Row) -> Interval | None:

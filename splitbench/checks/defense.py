@@ -23,6 +23,11 @@ from splitbench.checks.defense_form import (
     check_docstring,
     check_every_knob_matters,
 )
+from splitbench.checks.defense_key import (
+    check_rekeying_changes_the_key_alone,
+    check_restore_undoes_a_keyed_protect,
+    check_the_key_is_in_the_state,
+)
 from splitbench.checks.defense_messages import (
     check_differentiable_is_honest,
     check_examples_do_not_mix,
@@ -60,6 +65,9 @@ MESSAGE_CHECKS: tuple[Check, ...] = (
     check_state_dict_round_trip,
     check_leaves_global_rng_alone,
     check_same_seed_same_release,
+    check_rekeying_changes_the_key_alone,
+    check_restore_undoes_a_keyed_protect,
+    check_the_key_is_in_the_state,
 )
 DEFENSE_CHECKS = FORM_CHECKS + MESSAGE_CHECKS
 

@@ -260,7 +260,7 @@ def _ranked(rows: Iterable[Row]) -> tuple[Row, ...]:
 
 
 def _may_be_ranked(row: Row) -> bool:
-    blocked = row.naive or row.undefended or bool(UNRANKED & set(row.flags))
+    blocked = row.naive or row.keyless or row.undefended or bool(UNRANKED & set(row.flags))
     return row.closed is not None and not blocked
 
 

@@ -1,6 +1,6 @@
 """What rows say about each other: leakage that follows, and adversaries that know less."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +10,8 @@ from splitbench.leaderboard.effort import OBSERVATIONS_GAIN, only_observations_d
 from splitbench.leaderboard.evidence import System, best_leakage, bootstrap, gain, joined
 from splitbench.leaderboard.rows import Lead, Row
 from splitbench.leaderboard.simulable import Message, follows, knows_more
-from splitbench.record import Interval
 
+KEY_GAIN = 0.1  # of L, from knowing the key
 # Flags that say the number is wrong: such a row raises no other.
 BROKEN = frozenset({"above_one", "blind_leaks", "inconsistent"})
 
@@ -78,8 +78,12 @@ def compared(
             if lead.high < 0:
                 flags.add("weaker_access_wins")
             if only_observations_differ(mine, theirs):
-                found[other] = _with_repetition(found[other], lead)
-            if found[other].naive and _only_defense_differs(mine, theirs):
+                more = lead.mean > OBSERVATIONS_GAIN and lead.low > 0
+                found[other] = _flagged(found[other], ["repetition_leaks"] if more else [])
+            if _only_differ(mine, theirs, "key"):
+                more = lead.mean > KEY_GAIN and lead.low > 0
+                found[other] = _flagged(found[other], ["security_by_key"] if more else [])
+            if found[other].naive and _only_differ(mine, theirs, "defense"):
                 found[other] = replace(found[other], adaptive_gain=lead)
                 flags |= {"adaptive_not_better"} if lead.mean <= 0 else set()
             if not any(_knows_more(s.message, theirs) for s in weaker.values()):
@@ -94,12 +98,11 @@ def _knows_more(first: Message, second: Message) -> bool:
     return same and knows_more(first.threat, second.threat)
 
 
-def _with_repetition(row: Row, lead: Interval) -> Row:
-    """The row of whoever sees fewer releases, flagged where more of them say clearly more."""
-    much = lead.mean > OBSERVATIONS_GAIN and lead.low > 0
-    flags = {*row.flags, *(["repetition_leaks"] if much else [])}
-    return replace(row, flags=tuple(sorted(flags)))
+def _flagged(row: Row, flags: Sequence[str]) -> Row:
+    """The row with these flags too."""
+    return replace(row, flags=tuple(sorted({*row.flags, *flags})))
 
 
-def _only_defense_differs(first: Message, second: Message) -> bool:
-    return {**first.threat, "defense": ""} == {**second.threat, "defense": ""}
+def _only_differ(first: Message, second: Message, field: str) -> bool:
+    """Whether two adversaries differ in nothing but one field."""
+    return {**first.threat, field: ""} == {**second.threat, field: ""}

@@ -209,6 +209,11 @@ class Row:
         return self.message.threat.get("defense") == "hidden"
 
     @property
+    def keyless(self) -> bool:
+        """Attacked by an adversary that lacks the secret key: never ranked."""
+        return self.message.threat.get("key") == "secret"
+
+    @property
     def best_single(self) -> Interval | None:
         """The largest mean leakage of any one attack; the same as `raw`."""
         return self.raw

@@ -7,6 +7,8 @@ from typing import Any
 
 # The adversary's own images, each more useful than the one before.
 IMAGES = ("none", "shifted", "same")
+# Records of before there were keys name none: nobody lacked one.
+KEYS = ("secret", "known")
 # What each adversary knows of the client.
 KNOWLEDGE: Mapping[str, frozenset[str]] = {
     "none": frozenset(),
@@ -77,6 +79,7 @@ def knows_more(more: Mapping[str, Any], less: Mapping[str, Any]) -> bool:
             IMAGES.index(threat.get("auxiliary", "same")),
             float("inf") if budget is None else budget,
             threat.get("observations", 1),
+            KEYS.index(threat.get("key", "known")),
         )
 
     first, second = rank(more), rank(less)

@@ -5,8 +5,11 @@ from functools import cache
 
 import pytest
 from citizens_defense import Coarse, Noise
+from citizens_key import VILLAINS as KEY_VILLAINS
+from citizens_key import Signs
 from tiny_defenses import TINY
-from villains_defense import VILLAINS, CitesNothing, DrawsGlobally
+from villains_defense import VILLAINS as OTHER_VILLAINS
+from villains_defense import CitesNothing, DrawsGlobally
 
 import defenses
 from splitbench.checks.defense import CUTS, DEFENSE_CHECKS, check_defense, checks_at
@@ -16,6 +19,7 @@ from splitbench.defense import Defense
 
 DISCOVERED = concrete(defenses, Defense)
 DEFENSES = [cls(**settings) for cls in DISCOVERED for settings in TINY.get(cls, [{}])]
+VILLAINS = {**OTHER_VILLAINS, **KEY_VILLAINS}
 PROMISES = [(cut, check) for cut in CUTS for check in checks_at(cut)]
 
 world = cache(defense_world)
@@ -29,7 +33,7 @@ def test_every_defense_keeps_every_promise(defense, cut, check):
     check(defense, world(cut))
 
 
-@pytest.mark.parametrize("citizen", [Noise(), Coarse()], ids=repr)
+@pytest.mark.parametrize("citizen", [Noise(), Coarse(), Signs()], ids=repr)
 def test_a_good_citizen_passes_all_checks(citizen):
     check_defense(citizen)
 

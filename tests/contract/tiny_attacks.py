@@ -9,6 +9,7 @@ from typing import Any
 from attacks.deep_image_prior import DeepImagePrior
 from attacks.gradient_free_search import GradientFreeSearch
 from attacks.inverse_network import InverseNetwork
+from attacks.key_recovery import KeyRecovery
 from attacks.learned_retrieval import LearnedRetrieval
 from attacks.likelihood_maximization import LikelihoodMaximization
 from attacks.likelihood_selection import LikelihoodSelection
@@ -32,6 +33,7 @@ START = NearestNeighbor(neighbors=1)
 TINY: dict[type[Attack], list[dict[str, Any]]] = {
     DeepImagePrior: [UNTRAINED],
     InverseNetwork: [DECODER],
+    KeyRecovery: [{"decoder": NearestNeighbor(neighbors=3)}],
     LearnedRetrieval: [METRIC],
     ShuffledPairs: [DECODER],
     GradientFreeSearch: [{"components": 4, "generations": 25}],
@@ -69,6 +71,7 @@ OTHERS: dict[type[Attack], dict[str, Any]] = {
     DeepImagePrior: {"max_targets": 3},
     LikelihoodMaximization: {"weights": (10.0,), "warm_start": Ridge(), "max_targets": 3},
     GradientFreeSearch: {"population": 5, "max_targets": 3},
+    KeyRecovery: {"decoder": Ridge()},
     NearestNeighbor: {"neighbors": 5},
     Ridge: {"penalties": (0.1,)},
     LikelihoodSelection: {"members": {"ridge": Ridge()}},
@@ -81,6 +84,9 @@ OTHERS: dict[type[Attack], dict[str, Any]] = {
 IDLE: dict[type[Attack], dict[str, str]] = {
     GradientFreeSearch: {"max_targets": "the runner hands over no more targets than this"},
     DeepImagePrior: {"max_targets": "the runner hands over no more targets than this"},
+    KeyRecovery: dict.fromkeys(
+        ("observed", "simulated", "components"), "the toy world has no key to recover"
+    ),
     LikelihoodMaximization: {"max_targets": "the runner hands over no more targets than this"},
     LearnedRetrieval: {"draws": "the toy world's release is not random"},
     NearestNeighbor: {"draws": "the toy world's release is not random"},

@@ -10,6 +10,8 @@ from defenses.dropout import Dropout
 from defenses.gaussian_noise import GaussianNoise
 from defenses.laplace_noise import LaplaceNoise
 from defenses.quantization import Quantization
+from defenses.secret_permutation import SecretPermutation
+from defenses.secret_rotation import SecretRotation
 from defenses.stochastic_rounding import StochasticRounding
 from defenses.top_k import TopK
 from splitbench.defense import Defense
@@ -27,5 +29,7 @@ TINY: dict[type[Defense], list[dict[str, Any]]] = {
     ],
     TopK: [{"share": 0.3, "finetune_epochs": 1}],
     StochasticRounding: [{"bits": 3, "finetune_epochs": 1}],
+    SecretPermutation: [{"per": "channel"}, {"per": "position"}, {"per": "element"}],
+    SecretRotation: [{"per": "channel"}, {"per": "element"}],
     DistillationBottleneck: [{"channels": 2, "stride": 2, "epochs": 1, "beta": 1.0}],
 }

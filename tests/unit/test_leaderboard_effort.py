@@ -106,6 +106,35 @@ def test_many_releases_that_say_much_more_are_flagged_on_the_row_that_sees_one(k
     assert raised == {1: flagged, 16: False}
 
 
+def without_the_key(evidence):
+    return changed(evidence, threat={**evidence[0].record.cell.threat, "key": "secret"})
+
+
+@pytest.mark.parametrize(("keeps", "flagged"), [(0.1, True), (0.35, False), (0.4, False)])
+def test_a_row_that_owes_what_it_hides_to_its_key_is_flagged(keeps, flagged):
+    (board,) = boards([*made(keeps=0.4), *without_the_key(made(keeps=keeps))], resamples=200)
+    raised = {row.keyless: "security_by_key" in row.flags for row in board.rows}
+    assert raised == {False: False, True: flagged}
+
+
+def test_a_secret_key_is_not_blamed_where_adversaries_differ_in_more_or_nobody_has_the_key():
+    weak = without_the_key(made(keeps=0.1))
+    assert "security_by_key" not in flags_of(weak)
+    found = boards([*repeated(made(keeps=0.4)), *weak], resamples=200)
+    assert not any("security_by_key" in row.flags for board in found for row in board.rows)
+
+
+def test_only_the_adversary_with_the_key_is_ranked():
+    (board,) = boards([*made(keeps=0.4), *without_the_key(made(keeps=0.35))], resamples=200)
+    assert {row.keyless: row.rank for row in board.rows} == {False: (1, 1), True: None}
+
+
+def test_who_lacks_the_key_and_still_finds_more_says_that_the_other_attack_failed():
+    (board,) = boards([*made(keeps=0.2), *without_the_key(made(keeps=0.4))], resamples=200)
+    raised = {row.keyless: "weaker_access_wins" in row.flags for row in board.rows}
+    assert raised == {False: True, True: False}
+
+
 def randomised(evidence, stochastic):
     traits = {**evidence[0].record.traits, "stochastic": stochastic}
     return changed(evidence, traits=traits)

@@ -69,6 +69,8 @@ UNKNOWN = message(2, "Theirs(x=1)", "Float32()", {})
         (plain(1, observations=16), plain(1)),
         (noise(1, 0.5), noise(1, 0.5, client="query")),
         (noise(1, 0.5), noise(1, 0.5, defense="hidden")),
+        (noise(1, 0.5), noise(1, 0.5, key="secret")),
+        (noise(1, 0.5, key="known"), noise(1, 0.5, key="secret")),
     ],
 )
 def test_the_second_follows_from_the_first_but_never_the_first_from_the_second(first, second):
@@ -109,6 +111,8 @@ def test_knowledge_is_a_partial_order():
     assert not knows_more(budget, {**WHITE, "auxiliary": "none"})
     assert not knows_more({**WHITE, "auxiliary": "none"}, budget)
     assert not knows_more(WHITE, WHITE)
+    assert not knows_more({**WHITE, "key": "known"}, WHITE)
+    assert not knows_more({**budget, "key": "known"}, {**WHITE, "key": "secret"})
 
 
 def test_to_know_what_a_client_looks_like_and_to_ask_it_are_different_things():

@@ -424,6 +424,9 @@ def test_adversaries_are_named_by_what_sets_them_apart():
         "500 queries, no auxiliary data, 16 observations"
     )
     assert "16 of each target" in words.means({**words.HEADLINE, **odd})
+    lacking = {**words.HEADLINE, "key": "secret"}
+    assert words.adversary(lacking) == "without the key"
+    assert "under a secret key that it lacks" in words.means(lacking)
 
 
 def test_an_adversary_without_queries_is_told_from_one_without_anything():

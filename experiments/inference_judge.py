@@ -57,10 +57,14 @@ class InferenceJudge:
     def verdict(
         self, scores: Tensor, inference: Inference, known: Known, target: Target
     ) -> InferenceVerdict:
-        """Judge the scores ``(n, values)`` of all targets."""
+        """Judge the scores ``(n, values)`` of all targets.
+
+        Pixels have no length: what reads a side channel is measured against being always right.
+        """
         right = (scores.argmax(1) == self.truth).numpy()
         prediction = (self._prediction(target) == self.truth).numpy()
-        pixels = self._ceiling(inference, known).numpy()
+        side = inference.side_channel
+        pixels = np.ones_like(right) if side else self._ceiling(inference, known).numpy()
         groups: NDArray[np.int64] = self.truth.numpy()
         if self.question.persons is not None:
             groups = np.zeros_like(groups)
@@ -76,7 +80,7 @@ class InferenceJudge:
         return InferenceVerdict(
             leakage=leakage,
             floors={"prior": self.prior, "prediction": found.prediction},
-            ceilings={"pixels": found.pixels},
+            ceilings={} if side else {"pixels": found.pixels},
             scores=Scores(
                 {
                     "right": right.astype(np.float64),

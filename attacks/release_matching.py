@@ -64,6 +64,7 @@ class ReleaseMatching(Inference):
     _net: nn.Module
     _filed: Tensor
     _persons: Tensor
+    _count: Tensor
 
     def __init__(
         self,
@@ -106,7 +107,7 @@ class ReleaseMatching(Inference):
         files = torch.stack(shown).mean(0), persons
         yield from self._train(shown, persons, questions, files, generator)
         self._net.requires_grad_(False)
-        self._persons = known.on_file
+        self._persons, self._count = known.on_file, torch.tensor(known.values)
         self._filed = self._embed(self._components(self._query(surface, known.gallery)))
 
     def export_state(self) -> Mapping[str, Tensor]:
@@ -117,6 +118,7 @@ class ReleaseMatching(Inference):
             "axes": self._axes,
             "filed": self._filed,
             "persons": self._persons,
+            "count": self._count,
             **{f"net.{name}": value for name, value in self._net.state_dict().items()},
         }
 
@@ -124,7 +126,8 @@ class ReleaseMatching(Inference):
         """Take them back."""
         super().import_state(state, surface)
         self._rows = Standardised(state["rows.mean"], state["rows.scale"])
-        self._axes, self._filed, self._persons = state["axes"], state["filed"], state["persons"]
+        self._axes, self._filed = state["axes"], state["filed"]
+        self._persons, self._count = state["persons"], state["count"]
         with isolated(torch.Generator()):
             self._net = self._build(self._axes.shape[1])
         weights = {k.removeprefix("net."): v for k, v in state.items() if k.startswith("net.")}
@@ -136,7 +139,7 @@ class ReleaseMatching(Inference):
         """For each person the cosine to the nearest of his or her photographs."""
         del surface
         cosines = self._embed(self._components(release.flat())) @ self._filed.T
-        worst = cosines.new_full((len(cosines), int(self._persons.max()) + 1), -1.0)
+        worst = cosines.new_full((len(cosines), int(self._count)), -1.0)
         return worst.scatter_reduce(1, self._persons.expand_as(cosines), cosines, "amax")
 
     def _query(self, surface: Surface, images: Tensor) -> Tensor:

@@ -1,31 +1,23 @@
 """Evaluate the inferences of one job: attacks whose secret is a property of the image."""
 
-import copy
 import hashlib
-import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from safetensors.numpy import save
-from torch import Tensor
 
 from experiments.compose import build
 from experiments.errors import UserError
+from experiments.inference_fitter import Finding, InferenceFitter
 from experiments.inference_judge import InferenceJudge, InferenceVerdict
 from experiments.job import Job
 from experiments.secrets import Question, questions_of
-from experiments.store import Product, digest
+from experiments.store import digest
 from experiments.target import Target
-from splitbench.fitting import Fit, fit_together
-from splitbench.inference import Inference, Known
-from splitbench.pool import Spent
-from splitbench.progress import Progress
+from splitbench.inference import Inference
 from splitbench.record import Cell, Record, Scores
-from splitbench.rng import stream
 from splitbench.split import Cut
-from splitbench.threat import Surface, ThreatModelError
 
 
 @dataclass(frozen=True)
@@ -43,15 +35,6 @@ class Inquiry:
     name: str
     question: Question
     cell_id: str
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a fitted inference said about the targets, and what that took."""
-
-    scores: Tensor
-    seconds: float
-    queries: int
 
 
 def inquiries(job: Job, shared: Mapping[str, Any]) -> list[Inquiry]:
@@ -141,91 +124,9 @@ class Inferring:
             ]
         targets = {i.cut.name: self.job.target(i.cut) for i in todo}
         idle = {cut: _idle(inference, target) for cut, target in targets.items()}
-        chosen = [i for i in todo if not idle[i.cut.name]]
-        findings = self._fit(chosen, inference, known, targets)
+        chosen = {cut: target for cut, target in targets.items() if not idle[cut]}
+        findings = InferenceFitter(self.job).fit(inference, known, chosen, question.secret.name)
         return [(i, idle[i.cut.name] or findings[i.cut.name]) for i in todo]
-
-    def _fit(
-        self,
-        todo: list[Inquiry],
-        inference: Inference,
-        known: Known,
-        targets: Mapping[str, Target],
-    ) -> dict[str, Finding | Exception | str]:
-        """Fit a copy at each cut, all side by side, and let each infer; by cut."""
-        secret = todo[0].question.secret.name if todo else ""
-        found: dict[str, Finding | Exception | str] = {}
-        fresh: dict[str, tuple[Inference, Surface]] = {}
-        for cut in (i.cut.name for i in todo):
-            one = copy.deepcopy(inference)
-            surface = self.job.surface(targets[cut], one, f"infer {secret}")
-            key = self._key(inference, targets[cut], secret)
-            if self.job.store.has("inference", key):
-                product = self.job.store.product("inference", key, Product)
-                one.import_state(product.tensors, surface)
-                found[cut] = self._ask(one, targets[cut], product.facts)
-            else:
-                fresh[cut] = one, surface
-        for cut, fit in self._fitted(fresh, known, secret).items():
-            one, surface = fresh[cut]
-            if isinstance(fit.error, ThreatModelError):
-                found[cut] = str(fit.error)
-            elif fit.error is not None:
-                found[cut] = fit.error
-            else:
-                facts = {"seconds": fit.seconds, **asdict(surface.spent)}
-                key = self._key(inference, targets[cut], secret)
-                self.job.store.put("inference", key, Product(one.export_state(), facts))
-                found[cut] = self._ask(one, targets[cut], facts)
-        return found
-
-    def _fitted(
-        self, fresh: Mapping[str, tuple[Inference, Surface]], known: Known, secret: str
-    ) -> dict[str, Fit]:
-        if not fresh:
-            return {}
-        fittings = {
-            cut: one.fitting(
-                surface,
-                known,
-                generator=stream(self.job.seed, "inference", repr(one), secret, cut),
-            )
-            for cut, (one, surface) in fresh.items()
-        }
-        last = list(fresh)[-1]
-        kind = type(fresh[last][0]).__name__
-        with self.job.reporter.stage(f"fitting {kind} at {len(fresh)} cuts, {secret}") as meter:
-
-            def on_step(cut: str, progress: Progress) -> None:
-                if cut == last:
-                    meter(progress.step, progress.steps, progress.loss)
-
-            return fit_together(fittings, on_step)
-
-    def _key(self, inference: Inference, target: Target, secret: str) -> str:
-        """Names what was learnt."""
-        parts = {
-            "deployment": target.key,
-            "threat": self.job.config["threat"],
-            "seed": self.job.seed,
-            "inference": repr(inference),
-            "secret": secret,
-            "roles": self.job.roles.fingerprints(),
-        }
-        return digest(parts)
-
-    def _ask(
-        self, inference: Inference, target: Target, facts: Mapping[str, Any]
-    ) -> Finding | Exception:
-        spent = Spent(queries=int(facts["queries"]), pooled=int(facts["pooled"]))
-        surface = self.job.surface(target, inference, "infer", spent=spent)
-        began = time.perf_counter()
-        try:
-            scores = torch.cat([inference(part, surface) for part in target.parts()])
-        except Exception as error:  # noqa: BLE001  # becomes the record of a failed cell
-            return error
-        seconds = float(facts["seconds"]) + time.perf_counter() - began
-        return Finding(scores, seconds, surface.spent.queries)
 
     def _judge(
         self,

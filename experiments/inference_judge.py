@@ -32,6 +32,9 @@ class InferenceVerdict:
     scores: Scores
 
 
+TRUSTED = 2.0  # calibration images that outweigh what a class means in training
+
+
 class PredictionAlone(Described):
     """Names the surface on which the judge learns what the server's prediction tells."""
 
@@ -58,10 +61,14 @@ class InferenceJudge:
     def verdict(
         self, scores: Tensor, inference: Inference, known: Known, target: Target
     ) -> InferenceVerdict:
-        """Judge the scores ``(n, values)`` of all targets."""
+        """Judge the scores ``(n, values)`` of all targets.
+
+        Pixels have no length: what reads a side channel is measured against being always right.
+        """
         right = (scores.argmax(1) == self.truth).numpy()
         prediction = (self._prediction(target) == self.truth).numpy()
-        pixels = self._ceiling(inference, known).numpy()
+        side = inference.side_channel
+        pixels = np.ones_like(right) if side else self._ceiling(inference, known).numpy()
         groups: NDArray[np.int64] = self.truth.numpy()
         if self.question.persons is not None:
             groups = np.zeros_like(groups)
@@ -77,7 +84,7 @@ class InferenceJudge:
         return InferenceVerdict(
             leakage=leakage,
             floors={"prior": self.prior, "prediction": found.prediction},
-            ceilings={"pixels": found.pixels},
+            ceilings={} if side else {"pixels": found.pixels},
             scores=Scores(
                 {
                     "right": right.astype(np.float64),
@@ -95,7 +102,7 @@ class InferenceJudge:
         if target.key not in self._predictions:
             surface = self.job.judges_surface(target, PredictionAlone())
             values = self.question.numbers(self.job.calibration_feed.train)
-            times = torch.zeros(surface.classes, self.question.count)
+            times = self._taken_at_its_word(surface.classes)
             for numbers, release in surface.labelled_pairs(values):
                 predicted, known = surface.predict(release).argmax(1), numbers >= 0
                 ones = torch.ones(int(known.sum()))
@@ -106,6 +113,18 @@ class InferenceJudge:
             predicted = target.logits().argmax(1)
             self._predictions[target.key] = best[predicted]
         return self._predictions[target.key]
+
+    def _taken_at_its_word(self, classes: int) -> Tensor:
+        """What values a class has in the training images: worth a few calibration images.
+
+        A class that the server never names there, or once by mistake, would else tell nothing.
+        """
+        train = self.job.roles.train
+        times = torch.zeros(classes, self.question.count)
+        if self.question.secret.values(train) is not None:
+            places = train.labels, self.question.numbers(train)
+            times.index_put_(places, torch.ones(len(train)), accumulate=True)
+        return TRUSTED * times / times.sum(1, keepdim=True).clamp(min=1)
 
     def _ceiling(self, inference: Inference, known: Known) -> Tensor:
         """Whether a fresh copy of the inference is right about each target from its pixels."""

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from splitbench.data.duplicates import content_hashes
 from splitbench.data.images import ROLES, LabeledImages, Roles
 from splitbench.feed import Feed
 from splitbench.inference import Known
@@ -82,8 +83,14 @@ class Question:
             return None
         if self.persons is None:
             return Known(train, validation, self.count)
-        on_file = self.roles.train
+        on_file = self._others(self.roles.train)
         return Known(train, validation, self.count, on_file.images(), self.numbers(on_file))
+
+    def _others(self, images: LabeledImages) -> LabeledImages:
+        """Those that are no targets: a photograph must not be found by itself."""
+        targets = {*content_hashes(self.roles.target)}
+        others = [i for i, name in enumerate(content_hashes(images)) if name not in targets]
+        return images.subset(torch.tensor(others, dtype=torch.int64))
 
 
 def questions_of(roles: Roles) -> list[Question]:

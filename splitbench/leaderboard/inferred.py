@@ -56,7 +56,7 @@ def _entry(key: tuple[str, str, str], items: list[Evidence], resamples: int) -> 
         advantage=None if found.advantage is None else _interval(found.advantage),
         prior=prior,
         prediction=found.prediction,
-        pixels=found.pixels,
+        pixels=found.pixels if "pixels" in good[0].record.ceilings else None,
     )
 
 

@@ -86,7 +86,8 @@ class Inferred:
             `prediction`; None where floor and ceiling are not clearly apart.
         prior: Rate of a guess without a release.
         prediction: Rate of the best guess from the server's prediction alone.
-        pixels: Rate of the same inference on raw pixels, the ceiling.
+        pixels: Rate of the same inference on raw pixels, the ceiling; None for a side channel,
+            whose ceiling is 1.
         failed: At least one of its cells did.
         note: Why there is no number; empty where there is one.
         cells: Ids of its records.

@@ -4,13 +4,13 @@ from commands import records
 
 RUN = [
     "debug=smoke", "data=fashion_mnist_coarse", "attack=mean_image", "inferences=probes_lite",
-    "inferences.mlp_probe.steps=60", "data.sizes.target=200", "data.sizes.auxiliary=600",
-    "targets=200", "training.epochs=4", "defense=quantization", "defense.bits=3",
+    "inferences.mlp_probe.steps=60", "data.sizes.target=100", "data.sizes.auxiliary=400",
+    "targets=100", "training.epochs=3", "defense=quantization", "defense.bits=3", "cuts=[relu3]",
 ]  # fmt: skip
 
 
-def test_one_command_tells_what_else_a_release_tells_and_another_adds_a_cut(splitbench, tmp_path):
-    done = splitbench("run", *RUN, "cuts=[relu3]", f"paths.runs={tmp_path}")
+def test_one_command_tells_what_else_a_release_tells(splitbench, tmp_path):
+    done = splitbench("run", *RUN, f"paths.runs={tmp_path}")
     assert done.returncode == 0, done.stderr
     found = {
         r["cell"]["attack_name"]: r
@@ -25,11 +25,6 @@ def test_one_command_tells_what_else_a_release_tells_and_another_adds_a_cut(spli
     assert linear["leakage"]["balanced_accuracy"]["low"] > floor
     assert linear["leakage"]["advantage"]["low"] > 0
     assert linear["ceilings"]["pixels"] > floor
-    wider = splitbench("run", *RUN, "cuts=[relu2,relu3]", f"paths.runs={tmp_path}")
-    assert wider.returncode == 0, wider.stderr
-    again = records(tmp_path)
-    assert again[linear["cell_id"]] == linear
-    assert len([r for r in again.values() if r["cell"]["secret"] != "image"]) == 6
     made = splitbench("leaderboard", str(tmp_path))
     assert made.returncode == 0, made.stderr
     table = (tmp_path / "leaderboard" / "leaderboard.md").read_text()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 ITERATIONS = 300  # most steps of the alternation; it stops where the rotation does
 STILL = 1e-6  # change of the rotation at which it does
+SLACK = 1.25  # how much more a crowd may vary along an axis than the other does by chance
 TINY = 1e-12
 
 
@@ -65,16 +66,18 @@ def matched_rotation(own: Crowd, seen: Crowd, *, components: int) -> dict[str, T
     """The rotation that best matches first and second moments, over all and for each answer.
 
     Only the leading principal axes of either side are matched; along all others the mean is
-    taken, for they cannot be told apart in noise. Moments of the first order turn as ``T m``, those
-    of the second as ``T A T'``: the rotation with the largest inner product of both sides is
-    approached by polar decompositions, each of the gradient at the one before, which never
-    decreases it.
+    taken, for they cannot be told apart in noise. So it is, in part, along axes on which the seen
+    crowd varies more than the own one once it is turned: what is too much is not theirs.
+
+    Moments of the first order turn as ``T m``, those of the second as ``T A T'``: the rotation
+    with the largest inner product of both sides is approached by polar decompositions, each of
+    the gradient at the one before, which never decreases it.
 
     Returns:
         ``from`` and ``to``, axes ``(k, q)`` on the seen and on the own side, and the means
         ``(k, r)`` of both, which are zero where there are no other axes.
     """
-    scale = (own.units - own.units.mean(0)).square().mean().sqrt().clamp(min=TINY)
+    scale = _centered(own.units).square().mean().sqrt().clamp(min=TINY)
     axes = [_axes(crowd.units, components) for crowd in (own, seen)]
     count = min(a.shape[1] for a in axes)
     to, source = (a[:, :count] for a in axes)
@@ -91,10 +94,15 @@ def matched_rotation(own: Crowd, seen: Crowd, *, components: int) -> dict[str, T
         rotation = turned
         if still:
             break
+    trust = _trust(_centered(own.units), to, _centered(seen.units), source @ rotation)
     # Where nothing is left out no mean has to stand in, and its own error would only be added.
-    left_out = 0.0 if count == own.units.shape[1] else 1.0
-    means = {"from_mean": left_out * seen.units.mean(0), "to_mean": left_out * own.units.mean(0)}
-    return {"from": source, "to": to @ rotation.T, **means}
+    whole = count == own.units.shape[1] and bool((trust == 1).all())
+    means = {"from_mean": seen.units.mean(0), "to_mean": own.units.mean(0)}
+    return {
+        "from": source @ rotation,
+        "to": to * trust,
+        **{name: torch.zeros_like(mean) if whole else mean for name, mean in means.items()},
+    }
 
 
 def _profile(crowd: Crowd) -> Float[Tensor, "k f"]:
@@ -121,9 +129,23 @@ def _moments(
     return torch.cat([mean, moved], dim=1), second
 
 
+def _trust(
+    own: Float[Tensor, "n k r"],
+    to: Float[Tensor, "k q"],
+    seen: Float[Tensor, "m k r"],
+    source: Float[Tensor, "k q"],
+) -> Float[Tensor, " q"]:
+    """What to keep of each matched axis: the variance that it should have over what it has."""
+    wanted, got = (
+        torch.einsum("kq,nkr->nqr", axes, units).square().mean((0, 2))
+        for axes, units in ((to, own), (source, seen))
+    )
+    return (SLACK * wanted / got.clamp(min=TINY)).clamp(max=1)
+
+
 def _axes(units: Float[Tensor, "n k r"], components: int) -> Float[Tensor, "k q"]:
     """Leading principal axes; all of them where there are no more than `components` units."""
-    rows = (units - units.mean(0)).movedim(1, -1).flatten(0, 1)
+    rows = _centered(units).movedim(1, -1).flatten(0, 1)
     if rows.shape[1] <= max(components, len(rows)):
         axes = torch.linalg.eigh(rows.T @ rows)[1]
     else:
@@ -132,6 +154,11 @@ def _axes(units: Float[Tensor, "n k r"], components: int) -> Float[Tensor, "k q"
         axes = rows.T @ (vectors[:, kept] / values[kept].sqrt())
     leading: Tensor = axes.flip(1)[:, :components]
     return leading
+
+
+def _centered(units: Float[Tensor, "n k r"]) -> Float[Tensor, "n k r"]:
+    """Deviations from the mean."""
+    return units - units.mean(0)
 
 
 def _nearest(matrix: Float[Tensor, "q q"]) -> Float[Tensor, "q q"]:

@@ -30,8 +30,8 @@ class SecretRotation(SecretMixing):
 
     Known to fall to:
         As many pairs of images and releases as there are units, by least squares, exactly; a
-        decoder that is trained on pairs, whatever the key. Per channel also to the statistics of
-        enough releases without any pair (`KeyRecovery`).
+        decoder that is trained on pairs, whatever the key; the moments of a thousand releases and
+        the server's answers to them, without a pair (`KeyRecovery`).
 
     Deviations from the paper:
         The paper of 2006 multiplies tables that are to be mined, and already breaks rotations of

@@ -84,8 +84,8 @@ class TransposedNetwork(Attack):
         """Train the decoder; the last weights are kept, as in the paper."""
         with isolated(generator):
             decoder = self._build(surface)
-        seen = Release.concatenate([release for _, release in surface.pairs(MEASURED)])
-        decoder.to(seen.tensors[0].device).prepare(seen.tensors)
+        seen = Release.concatenate([r for _, r in surface.pairs(MEASURED)]).visible
+        decoder.to(seen[0].device).prepare(seen)
         optimizer = torch.optim.Adam(
             decoder.parameters(), lr=self.learning_rate, eps=EPSILON, amsgrad=True
         )
@@ -93,7 +93,7 @@ class TransposedNetwork(Attack):
         for step, (images, release) in enumerate(batches, 1):
             halved = HALVINGS * (step - 1) // self.steps
             optimizer.param_groups[0]["lr"] = self.learning_rate / 2**halved
-            painted = decoder(release.tensors)
+            painted = decoder(release.visible)
             loss = F.mse_loss(painted, images.to(painted.device))
             optimizer.zero_grad()
             loss.backward()
@@ -120,9 +120,12 @@ class TransposedNetwork(Attack):
         """Decode in batches."""
         del surface, generator
         starts = range(0, len(release), BATCH)
-        return torch.cat([self._decoder(release[slice(i, i + BATCH)].tensors) for i in starts])
+        return torch.cat([self._decoder(release[slice(i, i + BATCH)].visible) for i in starts])
 
     def _build(self, surface: Surface) -> TransposedDecoder:
         return TransposedDecoder(
-            surface.specs, surface.image_shape, width=self.width, standardise=self.standardise
+            surface.visible_specs,
+            surface.image_shape,
+            width=self.width,
+            standardise=self.standardise,
         )

@@ -14,6 +14,7 @@ from attacks.likelihood_maximization import LikelihoodMaximization
 from attacks.likelihood_selection import LikelihoodSelection
 from attacks.mean_image import MeanImage
 from attacks.nearest_neighbor import NearestNeighbor
+from attacks.perceptual_network import PerceptualNetwork
 from attacks.priors.total_variation import TotalVariation
 from attacks.ridge import Ridge
 from attacks.shadow_client import ShadowClient
@@ -35,6 +36,7 @@ TINY: dict[type[Attack], list[dict[str, Any]]] = {
     DeepImagePrior: [UNTRAINED],
     InverseNetwork: [DECODER],
     LearnedRetrieval: [METRIC],
+    PerceptualNetwork: [DECODER],
     ShuffledPairs: [DECODER],
     GradientFreeSearch: [{"components": 4, "generations": 25}],
     ShadowClient: [

@@ -124,9 +124,9 @@ class InverseNetwork(Attack):
         """Train the decoder."""
         with isolated(generator):
             decoder = self._build(surface)
-        seen = Release.concatenate([release for _, release in surface.pairs(MEASURED)])
+        seen = Release.concatenate([r for _, r in surface.pairs(MEASURED)]).visible
         mean = surface.auxiliary.images().mean(0)
-        decoder.to(seen.tensors[0].device).prepare(seen.tensors, mean.repeat(self.paintings, 1, 1))
+        decoder.to(seen[0].device).prepare(seen, mean.repeat(self.paintings, 1, 1))
         averaged = copy.deepcopy(decoder).requires_grad_(False)
         held_out = self.held_out(surface)
         optimizers = self._optimizers(decoder)
@@ -169,7 +169,7 @@ class InverseNetwork(Attack):
     def _build(self, surface: Surface) -> ImageDecoder:
         channels, height, width = surface.image_shape
         return PatchDecoder(
-            surface.specs,
+            surface.visible_specs,
             (self.paintings * channels, height, width),
             width=self.width,
             blocks=self.blocks,
@@ -203,7 +203,7 @@ class InverseNetwork(Attack):
         release: Release,
         images: Tensor,
     ) -> float:
-        loss = self._compare(decoder(release.tensors), images)
+        loss = self._compare(decoder(release.visible), images)
         for optimizer in optimizers:
             optimizer.zero_grad()
         loss.backward()
@@ -228,10 +228,8 @@ class InverseNetwork(Attack):
 
 def decode(decoder: ImageDecoder, release: Release) -> Tensor:
     """What a decoder paints, in batches."""
-    parts = [
-        tuple(t[i : i + BATCH] for t in release.tensors) for i in range(0, len(release), BATCH)
-    ]
-    return torch.cat([decoder(tensors) for tensors in parts])
+    parts = [release[slice(i, i + BATCH)] for i in range(0, len(release), BATCH)]
+    return torch.cat([decoder(part.visible) for part in parts])
 
 
 @torch.no_grad()

@@ -78,7 +78,7 @@ class TransformerDecoder(InverseNetwork):
 
     def _build(self, surface: Surface) -> ImageDecoder:
         return TokenDecoder(
-            surface.specs,
+            surface.visible_specs,
             surface.image_shape,
             width=self.width,
             layers=self.layers,

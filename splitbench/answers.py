@@ -54,7 +54,7 @@ class Answers:
         while len(self) < count:
             self._known.append(self._next(count - len(self)))
         if len(self._known) != 1:
-            self._known = [joined(self._known, self._deployment)]
+            self._known = [joined(self._known, self._deployment, self._observations)]
         return self._known[0][slice(count)]
 
     def _next(self, most: int) -> Release:
@@ -85,8 +85,11 @@ def batches(values: Tensor) -> tuple[Tensor, ...]:
     return values.split(BATCH) if len(values) else ()
 
 
-def joined(parts: list[Release], deployment: Deployment) -> Release:
+def joined(parts: list[Release], deployment: Deployment, observations: int) -> Release:
     """All releases in one, which is empty where there are no parts."""
     if parts:
         return Release.concatenate(parts)
-    return Release(tuple(torch.zeros(0, *spec.shape) for spec in deployment.specs))
+    specs, live = deployment.visible_specs(observations), len(deployment.specs)
+    nothing = [torch.zeros(0, *spec.shape) for spec in specs]
+    names = [spec.name for spec in specs[live:]]
+    return Release(tuple(nothing[:live]), dict(zip(names, nothing[live:], strict=True)))

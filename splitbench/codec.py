@@ -39,7 +39,7 @@ class Codec(Described, ABC):
 
     @abstractmethod
     def decode(self, payload: bytes) -> Tensors:
-        """Decode one message into tensors without a batch axis, on the CPU.
+        """Decode one message into tensors without a batch axis, on the CPU: live ones first.
 
         Raises:
             CodecError: The bytes are truncated, corrupted, of another codec or too large.
@@ -56,6 +56,21 @@ class Codec(Described, ABC):
     @abstractmethod
     def payload_bound(self, specs: Sequence[TensorSpec]) -> int:
         """Largest payload in bytes for one example; exact without entropy coding."""
+
+    def beside(self, specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+        """What `decode` and `transform` return after the live tensors, by name and shape.
+
+        For values that travel, and so are the adversary's to read, but are no feature that the
+        server takes: masks, indices, exit decisions. They become `Release.side`. A codec whose
+        decoded tensors already say all that its messages say has nothing here, which is the
+        default: the ends of a quantiser's range are the smallest and the largest decoded value,
+        and the places of kept values are those that are not zero.
+
+        Args:
+            specs: Of the live tensors.
+        """
+        del specs
+        return ()
 
     def interval(self, decoded: Tensors) -> tuple[Tensors, Tensors] | None:
         """Lower and upper ends of the values that may have been encoded, or None.

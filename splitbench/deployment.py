@@ -86,11 +86,11 @@ class Deployment:
         self, features: Tensors, *, generator: torch.Generator, observations: int = 1
     ) -> Release:
         """What arrives of given features, simulated without making bytes."""
-        seen = [
-            self.codec.transform(self.defense.protect(features, generator=generator))
-            for _ in range(observations)
-        ]
-        return Release(seen[0] if observations == 1 else self.defense.pool(seen))
+        seen: list[Tensors] = []
+        for _ in range(observations):
+            protected = self.defense.protect(features, generator=generator)
+            seen.append(self.codec.transform(protected))
+        return self._received(seen, protected)
 
     @torch.no_grad()
     def transmit(
@@ -110,8 +110,13 @@ class Deployment:
             seen.append(tuple(torch.stack(ts) for ts in zip(*decoded, strict=True)))
             if k == 0:
                 payload = torch.tensor([len(message) for message in messages])
-        tensors = seen[0] if observations == 1 else self.defense.pool(seen)
-        return Release(tensors, payload_bytes=payload)
+        return replace(self._received(seen, protected), payload_bytes=payload)
+
+    def visible_specs(self, observations: int) -> tuple[TensorSpec, ...]:
+        """Names and shapes of `Release.visible`, where so many messages are observed."""
+        often = () if observations == 1 else (observations,)
+        beside = self.codec.beside(self.specs)
+        return (*self.specs, *(replace(spec, shape=(*often, *spec.shape)) for spec in beside))
 
     @torch.no_grad()
     def predict(self, release: Release) -> Tensor:
@@ -130,6 +135,19 @@ class Deployment:
         """Whether `mismatch` is an exact negative log likelihood, not a distance."""
         exact = self.defense.negative_log_likelihood(release.tensors, features)
         return exact is not None
+
+    def _received(self, seen: list[Tensors], sent: Tensors) -> Release:
+        """One release of the observations: live tensors pooled, the rest one after the other."""
+        live, once = len(sent), len(seen) == 1
+        names = [spec.name for spec in self.codec.beside(self.specs or _unnamed(sent))]
+        beside = zip(*(decoded[live:] for decoded in seen), strict=True)
+        return Release(
+            seen[0][:live] if once else self.defense.pool([decoded[:live] for decoded in seen]),
+            {
+                name: parts[0] if once else torch.stack(parts, dim=1)
+                for name, parts in zip(names, beside, strict=True)
+            },
+        )
 
     def undefended(self) -> "Deployment":
         """The same client as a naive adversary imagines it: no defense, the plain codec."""
@@ -153,3 +171,8 @@ class Deployment:
         """What an adversary takes this system for: `held_by` it, or undefended if it is naive."""
         held = self.held_by(threat, seed=seed)
         return held if threat.defense == "known" else held.undefended()
+
+
+def _unnamed(tensors: Tensors) -> tuple[TensorSpec, ...]:
+    """What is sent before anybody has said what it is."""
+    return tuple(TensorSpec(str(i), tuple(t.shape[1:])) for i, t in enumerate(tensors))

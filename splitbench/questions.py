@@ -120,7 +120,8 @@ class Questions:
             return self._bought().validation(count)
         parts = list(self._fresh(self._data().validation, count))
         images = [part for part, _ in parts] or [torch.empty(0, *self.image_shape)]
-        return torch.cat(images), joined([release for _, release in parts], self._real)
+        releases = [release for _, release in parts]
+        return torch.cat(images), joined(releases, self._deployment, self.threat.observations)
 
     def examples(
         self, batch_size: int, steps: int, *, mirrored: bool = True

@@ -41,7 +41,8 @@ class Release:
 
     Attributes:
         tensors: The live tensors of the cut after defense and codec, each of shape ``(b, *shape)``.
-        side: Everything else that travels (masks, indices, exit decisions), each ``(b, ...)``.
+        side: Everything else that travels (masks, indices, exit decisions), each ``(b, ...)``, or
+            ``(b, k, ...)`` of k > 1 observations; see `Codec.beside`.
         payload_bytes: Length of the encoded message per example, shape ``(b,)``; None for
             releases that an adversary simulated without encoding them.
     """
@@ -62,10 +63,14 @@ class Release:
             payload,
         )
 
+    @property
+    def visible(self) -> Tensors:
+        """Everything that arrives: the live tensors, then what travels beside them, as named."""
+        return (*self.tensors, *self.side.values())
+
     def flat(self) -> Tensor:
         """All values that the adversary sees as one float matrix, shape ``(b, values)``."""
-        parts = [*self.tensors, *self.side.values()]
-        return torch.cat([p.unsqueeze(-1).flatten(1).float() for p in parts], dim=1)
+        return torch.cat([p.unsqueeze(-1).flatten(1).float() for p in self.visible], dim=1)
 
     def detach(self) -> "Release":
         """The same release outside any autograd graph."""

@@ -79,6 +79,20 @@ class Surface(Questions):
         return self._real.specs
 
     @property
+    def visible_specs(self) -> tuple[TensorSpec, ...]:
+        """Names and shapes of `Release.visible`, as this adversary expects them.
+
+        Those of `specs`, and what it knows to travel beside them: nothing where it is unaware of
+        the defense and of the codec that this brings.
+        """
+        return self._deployment.visible_specs(self.threat.observations)
+
+    def understood(self, release: Release) -> Release:
+        """The release without values beside the tensors that this adversary does not expect."""
+        names = {spec.name for spec in self.visible_specs[len(self.specs) :]}
+        return replace(release, side={k: v for k, v in release.side.items() if k in names})
+
+    @property
     def client(self) -> nn.Module:
         """The client, images to features; frozen, in eval mode. Needs ``Access.CLIENT``."""
         self._grant(Access.CLIENT)

@@ -17,6 +17,7 @@ from splitbench.checks.attack_answers import (
     check_gains_nothing_from_constant_features,
     check_guesses_are_images,
     check_order_equivariance,
+    check_reads_what_is_beside_the_tensors,
     check_state_round_trip,
     check_subset_invariance,
 )
@@ -54,6 +55,7 @@ ATTACK_CHECKS: tuple[Callable[[Attack], None], ...] = (
     check_subset_invariance,
     check_order_equivariance,
     check_beats_blind_guess_where_inversion_is_easy,
+    check_reads_what_is_beside_the_tensors,
     check_floor_does_not_beat_blind_guess,
     check_gains_nothing_from_constant_features,
     check_diagnostics_are_numbers,

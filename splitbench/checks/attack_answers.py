@@ -11,9 +11,11 @@ from torch import Tensor
 from splitbench.attack import Attack
 from splitbench.checks.attack_trial import attempt, recover
 from splitbench.checks.attack_world import TARGETS, toy_world
+from splitbench.threat import Access
 
 SAME = 1e-3  # pixel difference below which guesses are equal up to rounding
 MUST_EXPLAIN = 0.2  # share of the variance that an attack finds where all of it is to be had
+LEARNS_FROM_PAIRS = frozenset({Access.AUXILIARY, Access.QUERY})
 LUCK = 0.1  # share of the variance of six targets that a guess may explain by chance
 
 
@@ -81,6 +83,25 @@ def check_beats_blind_guess_where_inversion_is_easy(attack: Attack) -> None:
         f"explains {leak:.0%} of the variance where everything can be recovered, wanted "
         f"{MUST_EXPLAIN:.0%}: is it fitted, are features normalised, do these settings allow for "
         "enough steps? A guess that ignores the release sets floor = True"
+    )
+
+
+def check_reads_what_is_beside_the_tensors(attack: Attack) -> None:
+    """Masks, scales and indices are in the message too, and whoever learns from pairs uses them.
+
+    Attacks that need more than pairs of images and releases are not asked: a search follows what
+    the codec says of the live tensors, a stand-in for the client follows the server, and neither
+    takes anything else. Floors do not look at all.
+    """
+    if attack.floor or attack.needs != LEARNS_FROM_PAIRS:
+        return
+    plain, aside = toy_world(), toy_world(aside=True)
+    wanted = min(MUST_EXPLAIN, plain.leak(attempt(attack, plain).guess) / 2)
+    leak = aside.leak(attempt(attack, aside).guess)
+    assert leak >= wanted, (
+        f"explains {leak:.0%} of the variance where what travels beside the live tensors tells "
+        f"all, wanted {wanted:.0%}: read release.visible or release.flat(), whose shapes are "
+        "surface.visible_specs"
     )
 
 

@@ -1,12 +1,13 @@
 """A split system so small and easy that what an attack must achieve there is known."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import pi
 
 import torch
 from torch import Tensor, nn
 
+from splitbench.codec import Codec
 from splitbench.codecs.float32 import Float32
 from splitbench.data.images import LabeledImages
 from splitbench.defense import Defense
@@ -45,6 +46,36 @@ class Noisy(Undefended):
     def protect(self, features: Tensors, *, generator: torch.Generator) -> Tensors:
         """Return the features with noise of standard deviation 0.05."""
         return tuple(f + 0.05 * normal_like(f, generator) for f in features)
+
+
+class Aside(Codec):
+    """Sends the features beside the live tensors, which arrive as zeros."""
+
+    lossless = False
+
+    def encode(self, tensors: Sequence[Tensor]) -> bytes:
+        """The features, as they are."""
+        return Float32().encode(tensors)
+
+    def decode(self, payload: bytes) -> Tensors:
+        """Zeros, then the features."""
+        return _aside(Float32().decode(payload))
+
+    def transform(self, tensors: Tensors) -> Tensors:
+        """Zeros, then the features."""
+        return _aside(Float32().transform(tensors))
+
+    def payload_bound(self, specs: Sequence[TensorSpec]) -> int:
+        """As without anything beside."""
+        return Float32().payload_bound(specs)
+
+    def beside(self, specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+        """One tensor for each live one, of its shape."""
+        return tuple(replace(spec, name=f"aside {spec.name}") for spec in specs)
+
+
+def _aside(tensors: Tensors) -> Tensors:
+    return (*(torch.zeros_like(t) for t in tensors), *tensors)
 
 
 class ToyClient(nn.Module):
@@ -181,7 +212,12 @@ class ToyWorld:
 
 
 def toy_world(
-    *, silent: bool = False, forked: bool = False, mute: bool = False, noisy: bool = False
+    *,
+    silent: bool = False,
+    forked: bool = False,
+    mute: bool = False,
+    noisy: bool = False,
+    aside: bool = False,
 ) -> ToyWorld:
     """Build the toy world; the same one for the same arguments.
 
@@ -190,6 +226,7 @@ def toy_world(
         forked: The cut carries two tensors of different rank.
         mute: The server answers the same for every image.
         noisy: A defense adds a little noise to the features.
+        aside: The features travel beside the live tensors, which arrive as zeros.
     """
     with isolated(stream(0, "toy", "modules")):
         client = ToyClient(silent=silent, forked=forked).eval().requires_grad_(False)
@@ -202,9 +239,8 @@ def toy_world(
     client.images = 0
     defense = (Noisy() if noisy else Undefended()).eval()
     plain = Undefended().eval(), Float32()
-    deployment = Deployment(
-        Split(cut, client, server), defense, Float32(), specs=specs, plain=plain
-    )
+    codec = Aside() if aside else Float32()
+    deployment = Deployment(Split(cut, client, server), defense, codec, specs=specs, plain=plain)
     return ToyWorld(
         deployment,
         client,

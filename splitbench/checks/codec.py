@@ -34,7 +34,7 @@ def check_constructor_only_stores(codec: Codec, batch: Tensors) -> None:
 def check_decodes_to_float32_of_the_same_shape(codec: Codec, batch: Tensors) -> None:
     """A message gives as many tensors as went in, float32, finite, of the same shapes."""
     for i, message in enumerate(_messages(codec, batch)):
-        decoded = codec.decode(message)
+        decoded = codec.decode(message)[: len(batch)]
         got = [(tuple(t.shape), t.dtype) for t in decoded]
         wanted = [(tuple(t[i].shape), torch.float32) for t in batch]
         assert got == wanted, f"decode gave {got}, wanted {wanted}: carry shapes in the message"
@@ -43,9 +43,24 @@ def check_decodes_to_float32_of_the_same_shape(codec: Codec, batch: Tensors) -> 
         )
 
 
+def check_says_what_travels_beside(codec: Codec, batch: Tensors) -> None:
+    """`beside` names each decoded tensor after the live ones once, with its shape."""
+    promised = codec.beside([TensorSpec(str(i), tuple(t.shape[1:])) for i, t in enumerate(batch)])
+    wanted = [spec.shape for spec in promised]
+    for message in _messages(codec, batch):
+        got = [tuple(t.shape) for t in codec.decode(message)[len(batch) :]]
+        assert got == wanted, (
+            f"shapes {got} were decoded after the live tensors, `beside` says {wanted}: name all "
+            "that travels, and nothing else"
+        )
+    names = [spec.name for spec in promised]
+    assert len(set(names)) == len(names), f"two of {names} have one name: give each its own"
+
+
 def check_lossless_is_honest(codec: Codec, batch: Tensors) -> None:
     """A codec that says it is lossless is, bit for bit."""
-    same = all(torch.equal(a, b) for a, b in zip(_decoded(codec, batch), batch, strict=True))
+    live = _decoded(codec, batch)[: len(batch)]
+    same = all(torch.equal(a, b) for a, b in zip(live, batch, strict=True))
     assert same or not codec.lossless, "values changed: set lossless = False, or stop rounding"
 
 
@@ -124,7 +139,7 @@ def check_what_was_sent_explains_the_message(codec: Codec, batch: Tensors) -> No
 
     Codecs that are neither lossless nor have an interval are only asked for shape and sign.
     """
-    decoded = _decoded(codec, batch)
+    decoded = _decoded(codec, batch)[: len(batch)]
     cells = codec.interval(decoded)
     near = codec.distance(decoded, batch)
     far = codec.distance(decoded, tuple(t + 100 for t in batch))
@@ -165,6 +180,7 @@ def check_refuses_what_is_not_finite(codec: Codec, batch: Tensors) -> None:
 CODEC_CHECKS: tuple[Check, ...] = (
     check_constructor_only_stores,
     check_decodes_to_float32_of_the_same_shape,
+    check_says_what_travels_beside,
     check_lossless_is_honest,
     check_transform_is_the_round_trip,
     check_payload_is_within_its_bound,

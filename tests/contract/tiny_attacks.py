@@ -15,18 +15,21 @@ from attacks.likelihood_maximization import LikelihoodMaximization
 from attacks.likelihood_selection import LikelihoodSelection
 from attacks.mean_image import MeanImage
 from attacks.nearest_neighbor import NearestNeighbor
+from attacks.perceptual_network import PerceptualNetwork
 from attacks.priors.total_variation import TotalVariation
 from attacks.ridge import Ridge
 from attacks.shadow_client import ShadowClient
 from attacks.shuffled_pairs import ShuffledPairs
 from attacks.stacked_combination import StackedCombination
 from attacks.transformer_decoder import TransformerDecoder
+from attacks.transposed_network import TransposedNetwork
 from splitbench.attack import Attack
 
 DECODER = {"width": 16, "blocks": 1, "heads": 2, "patch": 4, "steps": 20, "batch_size": 16}
 METRIC = {"components": 16, "steps": 40, "batch_size": 16, "learning_rate": 0.1}
 UNTRAINED = {"width": 8, "scales": 1, "steps": 30, "learning_rate": 0.05}
 TRANSFORMER = {"width": 16, "layers": 1, "heads": 2, "patch": 4, "steps": 30, "batch_size": 16}
+TRANSPOSED = {"width": 16, "steps": 40, "batch_size": 16, "learning_rate": 0.03}
 SMOOTH = TotalVariation()
 START = NearestNeighbor(neighbors=1)
 
@@ -35,6 +38,7 @@ TINY: dict[type[Attack], list[dict[str, Any]]] = {
     InverseNetwork: [DECODER],
     KeyRecovery: [{"decoder": NearestNeighbor(neighbors=3)}],
     LearnedRetrieval: [METRIC],
+    PerceptualNetwork: [DECODER],
     ShuffledPairs: [DECODER],
     GradientFreeSearch: [{"components": 4, "generations": 25}],
     ShadowClient: [
@@ -48,6 +52,7 @@ TINY: dict[type[Attack], list[dict[str, Any]]] = {
         }
     ],
     TransformerDecoder: [TRANSFORMER],
+    TransposedNetwork: [TRANSPOSED],
     LikelihoodMaximization: [
         {"steps": 20, "weights": (0.01,), "prior": SMOOTH},
         {

@@ -235,6 +235,11 @@ class HardlyLooks(LeastSquares):
         return 0.5 + 0.01 * (guess - 0.5)
 
 
+class LooksAtTensorsOnly(LeastSquares):
+    def inputs(self, release):
+        return super().inputs(replace(release, side={}))
+
+
 class FloorThatLooks(LeastSquares):
     floor = True
 
@@ -242,6 +247,7 @@ class FloorThatLooks(LeastSquares):
 class DividesByTheSpread(LeastSquares):
     def solve(self, rows, pixels):
         spread = rows[:, :-1].std(0)
+        spread = spread.clamp(min=spread.max() / 100)
         scaled = torch.cat([rows[:, :-1] / spread, rows[:, -1:]], dim=1)
         scale = torch.cat([1 / spread, torch.ones(1)])[:, None]
         return scale * super().solve(scaled, pixels)
@@ -332,6 +338,7 @@ VILLAINS = {
     CentresTheBatch: answers.check_subset_invariance,
     StartsEachExampleElsewhere: answers.check_order_equivariance,
     HardlyLooks: answers.check_beats_blind_guess_where_inversion_is_easy,
+    LooksAtTensorsOnly: answers.check_reads_what_is_beside_the_tensors,
     FloorThatLooks: answers.check_floor_does_not_beat_blind_guess,
     DividesByTheSpread: answers.check_gains_nothing_from_constant_features,
     KnowsTheTargets: answers.check_gains_nothing_from_constant_features,

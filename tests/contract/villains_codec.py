@@ -1,10 +1,12 @@
 """Codecs that break one promise each."""
 
 import itertools
+from dataclasses import replace
 
 import torch
 
 from splitbench.checks import codec as checks
+from splitbench.checks.attack_world import Aside
 from splitbench.codec import CodecError
 from splitbench.codecs.float16 import Float16
 from splitbench.codecs.float32 import Float32
@@ -22,6 +24,16 @@ class DecodesToFloat64(Float32):
 
     def transform(self, tensors):
         return tuple(t.double() for t in super().transform(tensors))
+
+
+class HidesWhatTravelsBeside(Aside):
+    def beside(self, specs):
+        return ()
+
+
+class GivesTwoOneName(Aside):
+    def beside(self, specs):
+        return tuple(replace(spec, name="mask") for spec in specs)
 
 
 class RoundsButSaysLossless(Float16):
@@ -104,6 +116,8 @@ class DoesNotNameTheTensor(Float32):
 VILLAINS = {
     Doubles: checks.check_constructor_only_stores,
     DecodesToFloat64: checks.check_decodes_to_float32_of_the_same_shape,
+    HidesWhatTravelsBeside: checks.check_says_what_travels_beside,
+    GivesTwoOneName: checks.check_says_what_travels_beside,
     RoundsButSaysLossless: checks.check_lossless_is_honest,
     RangeOfTheBatch: checks.check_transform_is_the_round_trip,
     ForgetsTheHeader: checks.check_payload_is_within_its_bound,

@@ -13,6 +13,7 @@ from attacks.nearest_neighbor import NearestNeighbor
 from attacks.ridge import Ridge
 from attacks.shuffled_pairs import ShuffledPairs
 from attacks.transformer_decoder import TransformerDecoder
+from attacks.transposed_network import TransposedNetwork
 from splitbench.checks.attack_world import Undefended
 from splitbench.codecs.float32 import Float32
 from splitbench.data.images import LabeledImages
@@ -25,6 +26,7 @@ from splitbench.threat import Surface, ThreatModel
 
 SMALL = {"width": 8, "blocks": 1, "heads": 2, "patch": 3, "steps": 6, "batch_size": 8}
 TOKENS = {"width": 8, "layers": 1, "heads": 2, "patch": 3, "steps": 6, "batch_size": 8}
+TRANSPOSED = {"width": 8, "steps": 6, "batch_size": 8}
 SHAPES = {
     "map": [(3, 5, 5)],
     "larger map": [(2, 20, 20)],
@@ -105,6 +107,7 @@ ATTACKS = [
     LearnedRetrieval(components=8, steps=5),
     InverseNetwork(**SMALL),
     TransformerDecoder(**TOKENS),
+    TransposedNetwork(**TRANSPOSED),
     LikelihoodMaximization(steps=3),
 ]
 
@@ -134,7 +137,12 @@ def test_a_decoder_paints_images_of_any_size(image_shape, loss):
 
 @pytest.mark.parametrize(
     ("kind", "settings"),
-    [(InverseNetwork, SMALL), (ShuffledPairs, SMALL), (TransformerDecoder, TOKENS)],
+    [
+        (InverseNetwork, SMALL),
+        (ShuffledPairs, SMALL),
+        (TransformerDecoder, TOKENS),
+        (TransposedNetwork, TRANSPOSED),
+    ],
 )
 def test_a_decoder_survives_its_round_trip_bit_for_bit(kind, settings):
     world = World(SHAPES["several"])

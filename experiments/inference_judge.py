@@ -63,11 +63,12 @@ class InferenceJudge:
     ) -> InferenceVerdict:
         """Judge the scores ``(n, values)`` of all targets.
 
-        Pixels have no length: what reads a side channel is measured against being always right.
+        Who reads a side channel is told no prediction, and pixels have none: it is measured from
+        the prior to being always right.
         """
         right = (scores.argmax(1) == self.truth).numpy()
-        prediction = (self._prediction(target) == self.truth).numpy()
         side = inference.side_channel
+        prediction = (self._prediction(target) == self.truth).numpy() & (not side)
         pixels = np.ones_like(right) if side else self._ceiling(inference, known).numpy()
         groups: NDArray[np.int64] = self.truth.numpy()
         if self.question.persons is not None:
@@ -83,7 +84,7 @@ class InferenceJudge:
         nothing = np.zeros((0, *self.job.roles.target.shape), np.uint8)
         return InferenceVerdict(
             leakage=leakage,
-            floors={"prior": self.prior, "prediction": found.prediction},
+            floors={"prior": self.prior} | ({} if side else {"prediction": found.prediction}),
             ceilings={} if side else {"pixels": found.pixels},
             scores=Scores(
                 {

@@ -80,8 +80,9 @@ class Record:
             ``balanced_accuracy`` or ``rank1``, and ``advantage`` where it is defined.
         normalised: Metrics scaled to 0 at the floor and 1 at the ceiling.
         floors: Mean score of each blind guess, by ``floor/metric``; of an inference ``prior`` and
-            ``prediction``.
-        ceilings: Score of the secret itself, by metric; of an inference ``pixels``.
+            ``prediction`` (of a side channel the prior only).
+        ceilings: Score of the secret itself, by metric; of an inference ``pixels``
+            (of a side channel nothing).
         unavailable: Metrics that could not be computed here, with the reason.
         cost: ``payload_bytes_mean/max``, ``client_ms``, ``server_ms``, ``encode_ms``,
             ``decode_ms`` (medians, with ``_p95``), ``client_flops``, ``server_flops``,

@@ -47,7 +47,8 @@ def _entry(key: tuple[str, str, str], items: list[Evidence], resamples: int) -> 
     )
     if not good:
         return entry
-    prior = good[0].record.floors["prior"]
+    floors, ceilings = good[0].record.floors, good[0].record.ceilings
+    prior = floors["prior"]
     trials = [_trials(e) for e in good]
     found = judged(trials, prior=prior, resampler=Resampler(resamples=resamples))
     return replace(
@@ -55,8 +56,8 @@ def _entry(key: tuple[str, str, str], items: list[Evidence], resamples: int) -> 
         rate=_interval(found.score),
         advantage=None if found.advantage is None else _interval(found.advantage),
         prior=prior,
-        prediction=found.prediction,
-        pixels=found.pixels if "pixels" in good[0].record.ceilings else None,
+        prediction=found.prediction if "prediction" in floors else None,
+        pixels=found.pixels if "pixels" in ceilings else None,
     )
 
 

@@ -85,7 +85,8 @@ class Inferred:
         advantage: ``(rate - floor) / (pixels - floor)``, the floor being the better of `prior` and
             `prediction`; None where floor and ceiling are not clearly apart.
         prior: Rate of a guess without a release.
-        prediction: Rate of the best guess from the server's prediction alone.
+        prediction: Rate of the best guess from the server's prediction alone; None for a side
+            channel, whose reader is not told.
         pixels: Rate of the same inference on raw pixels, the ceiling; None for a side channel,
             whose ceiling is 1.
         failed: At least one of its cells did.

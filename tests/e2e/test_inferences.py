@@ -5,7 +5,8 @@ from commands import records
 RUN = [
     "debug=smoke", "data=fashion_mnist_coarse", "attack=mean_image", "inferences=probes_lite",
     "inferences.mlp_probe.steps=60", "data.sizes.target=100", "data.sizes.auxiliary=400",
-    "targets=100", "training.epochs=3", "defense=quantization", "defense.bits=3", "cuts=[relu3]",
+    "targets=100", "training.epochs=3", "cuts=[relu1]", "defense=quantization",
+    "defense.bits=3", "defense.entropy=true",
 ]  # fmt: skip
 
 
@@ -25,6 +26,9 @@ def test_one_command_tells_what_else_a_release_tells(splitbench, tmp_path):
     assert linear["leakage"]["balanced_accuracy"]["low"] > floor
     assert linear["leakage"]["advantage"]["low"] > 0
     assert linear["ceilings"]["pixels"] > floor
+    length = found["length_probe"]
+    assert length["status"] == "ok"
+    assert (length["floors"], length["ceilings"]) == ({"prior": 0.1}, {})
     made = splitbench("leaderboard", str(tmp_path))
     assert made.returncode == 0, made.stderr
     table = (tmp_path / "leaderboard" / "leaderboard.md").read_text()

@@ -124,6 +124,21 @@ def test_an_inference_without_its_scores_is_named():
         boards([*found, bare], resamples=200)
 
 
+def test_a_side_channel_has_neither_prediction_nor_pixels_beside_it():
+    found = pictures()
+    told = about(first(found)[0], 0.75, name="length_probe")
+    record = dataclasses.replace(told.record, floors={"prior": 0.5}, ceilings={})
+    everything = {**told.scores.metrics, "pixels": np.ones(N)}
+    scores = dataclasses.replace(
+        told.scores, metrics=everything, floors={"prediction": np.zeros(N)}
+    )
+    made = boards([*found, Evidence(record, scores)], resamples=200)
+    (one,) = [told for row in made[0].rows for told in row.inferred]
+    assert (one.prediction, one.pixels) == (None, None)
+    assert one.advantage.mean == pytest.approx(0.5, abs=0.03)
+    assert "— | — | 0.5" in to_markdown(made)
+
+
 def test_page_and_tables_show_rates_floors_ceilings_and_reasons():
     found = pictures()
     told = [

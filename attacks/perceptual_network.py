@@ -1,7 +1,6 @@
 """A network that learns to invert the client into pictures that look right."""
 
 from collections.abc import Iterator
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,7 +10,7 @@ from attacks.perceptual_features import PerceptualFeatures
 from attacks.perceptual_loss import perceptual_loss
 from splitbench.progress import Progress
 from splitbench.rng import isolated
-from splitbench.threat import Access, Surface
+from splitbench.threat import Surface
 
 
 class PerceptualNetwork(InverseNetwork):
@@ -51,8 +50,6 @@ class PerceptualNetwork(InverseNetwork):
         Johnson, Alahi, Fei-Fei. "Perceptual losses for real-time style transfer and
         super-resolution". ECCV 2016. arXiv:1603.08155
     """
-
-    needs: ClassVar[frozenset[Access]] = frozenset({Access.AUXILIARY, Access.QUERY})
 
     _features: PerceptualFeatures | None = None
 

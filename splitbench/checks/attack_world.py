@@ -1,13 +1,13 @@
 """A split system so small and easy that what an attack must achieve there is known."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import pi
 
 import torch
 from torch import Tensor, nn
 
-from splitbench.codec import Codec
+from splitbench.checks.aside import Aside
 from splitbench.codecs.float32 import Float32
 from splitbench.data.images import LabeledImages
 from splitbench.defense import Defense
@@ -46,36 +46,6 @@ class Noisy(Undefended):
     def protect(self, features: Tensors, *, generator: torch.Generator) -> Tensors:
         """Return the features with noise of standard deviation 0.05."""
         return tuple(f + 0.05 * normal_like(f, generator) for f in features)
-
-
-class Aside(Codec):
-    """Sends the features beside the live tensors, which arrive as zeros."""
-
-    lossless = False
-
-    def encode(self, tensors: Sequence[Tensor]) -> bytes:
-        """The features, as they are."""
-        return Float32().encode(tensors)
-
-    def decode(self, payload: bytes) -> Tensors:
-        """Zeros, then the features."""
-        return _aside(Float32().decode(payload))
-
-    def transform(self, tensors: Tensors) -> Tensors:
-        """Zeros, then the features."""
-        return _aside(Float32().transform(tensors))
-
-    def payload_bound(self, specs: Sequence[TensorSpec]) -> int:
-        """As without anything beside."""
-        return Float32().payload_bound(specs)
-
-    def beside(self, specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
-        """One tensor for each live one, of its shape."""
-        return tuple(replace(spec, name=f"aside {spec.name}") for spec in specs)
-
-
-def _aside(tensors: Tensors) -> Tensors:
-    return (*(torch.zeros_like(t) for t in tensors), *tensors)
 
 
 class ToyClient(nn.Module):

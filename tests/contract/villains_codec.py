@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from splitbench.checks import codec as checks
-from splitbench.checks.attack_world import Aside
+from splitbench.checks.aside import Aside
 from splitbench.codec import CodecError
 from splitbench.codecs.float16 import Float16
 from splitbench.codecs.float32 import Float32

@@ -8,8 +8,9 @@ import torch
 from attacks.inverse_network import InverseNetwork
 from attacks.transformer_decoder import TransformerDecoder
 from attacks.transposed_network import TransposedNetwork
+from splitbench.checks.aside import Aside
 from splitbench.checks.attack_trial import attempt
-from splitbench.checks.attack_world import Aside, toy_world
+from splitbench.checks.attack_world import toy_world
 from splitbench.checks.codec import CODEC_CHECKS
 from splitbench.release import TensorSpec
 from splitbench.rng import stream

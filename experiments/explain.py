@@ -7,7 +7,7 @@ from hydra.core.override_parser.overrides_parser import OverrideParseException
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
-SHOWN = 30  # choices named in a sentence
+SHOWN = 60  # choices named in a sentence
 
 
 def sentence(error: BaseException) -> str:

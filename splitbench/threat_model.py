@@ -18,6 +18,7 @@ class Access(StrEnum):
     CLIENT = "client"
     DEFENSE = "defense"
     SERVER = "server"
+    KEY = "key"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,4 +83,6 @@ class ThreatModel:
             granted.add(Access.DEFENSE)
         if self.auxiliary != "none":
             granted.add(Access.AUXILIARY)
+        if self.key == "known":
+            granted.add(Access.KEY)
         return frozenset(granted)

@@ -196,9 +196,8 @@ FLAGS = (
         "higher by over 0.1 and by more than the interval of the paired difference",
         "What the row seems to hide it owes to the key alone. Whoever gets hold of it, or of pairs "
         "of images and releases under it, recovers what the row with the key shows.",
-        "Rank by the row with the key, which is why this one has no place. Attack this one with "
-        "`key_recovery` too, for many users who share a key give it away; keep the key in hardware "
-        "and change it often.",
+        "Rank by the row with the key, which is why this one has no place. Many users who "
+        "share a key give it away (`key_recovery`): keep it in hardware and change it often.",
     ),
     Flag(
         "randomness_ignored",

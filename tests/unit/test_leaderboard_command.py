@@ -51,13 +51,18 @@ def test_the_link_changes_the_time(runs, tmp_path):
 def test_commands_of_the_jobs_are_shown_without_paths_of_the_machine(runs):
     job = json.loads(some_record(runs).read_text())["job_id"]
     (runs / "jobs").mkdir()
-    overrides = ["defense=none", "+paths.data=secret/a", "paths.runs=secret/b", "cuts=[relu1, a]"]
+    overrides = [
+        "defense=none",
+        "+paths.data=hidden-folder/a",
+        "paths.runs=hidden-folder/b",
+        "cuts=[relu1, a]",
+    ]
     (runs / "jobs" / f"{job}.json").write_text(json.dumps({"cells": [], "overrides": overrides}))
     (runs / "jobs" / "broken.json").write_text("{")
     assert main([str(runs)]) == 0
     page = (runs / "leaderboard" / "leaderboard.html").read_text()
     assert "splitbench run defense=none &#39;cuts=[relu1, a]&#39;" in page
-    assert "secret" not in page.replace(get_plotlyjs(), "")
+    assert "hidden-folder" not in page.replace(get_plotlyjs(), "")
 
 
 def test_an_empty_folder_is_an_error_that_says_what_makes_records(tmp_path, capsys):

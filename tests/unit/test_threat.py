@@ -32,7 +32,8 @@ GRANTS = {
     ThreatModel(client="none"): set(Access) - {Access.CLIENT, Access.ARCHITECTURE, Access.QUERY},
     ThreatModel(defense="hidden"): set(Access) - {Access.DEFENSE},
     ThreatModel(auxiliary="none"): set(Access) - {Access.AUXILIARY},
-    ThreatModel(client="none", defense="hidden", auxiliary="none"): {Access.SERVER},
+    ThreatModel(key="secret"): set(Access) - {Access.KEY},
+    ThreatModel(client="none", defense="hidden", auxiliary="none", key="secret"): {Access.SERVER},
 }
 
 
@@ -63,7 +64,7 @@ def test_a_refusal_names_what_was_asked_and_what_is_granted():
     with pytest.raises(ThreatModelError) as refusal:
         surface(client="query", auxiliary="none").client  # noqa: B018
     assert str(refusal.value) == (
-        "the threat model does not grant 'client'; it grants defense, query, server"
+        "the threat model does not grant 'client'; it grants defense, key, query, server"
     )
 
 

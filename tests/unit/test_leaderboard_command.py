@@ -62,7 +62,7 @@ def test_commands_of_the_jobs_are_shown_without_paths_of_the_machine(runs):
     assert main([str(runs)]) == 0
     page = (runs / "leaderboard" / "leaderboard.html").read_text()
     assert "splitbench run defense=none &#39;cuts=[relu1, a]&#39;" in page
-    assert "hidden" not in page.replace(get_plotlyjs(), "")
+    assert "nowhere" not in page.replace(get_plotlyjs(), "")
 
 
 def test_an_empty_folder_is_an_error_that_says_what_makes_records(tmp_path, capsys):

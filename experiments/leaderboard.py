@@ -23,8 +23,8 @@ from experiments.page.plots import Series, lines_of
 from experiments.page.render import render
 from experiments.page.tables import to_csv, to_markdown
 from experiments.page.words import DASH, percent, rate
-from splitbench.latency import Link
 from splitbench.leaderboard import Board, Evidence, LeaderboardError, Row, boards
+from splitbench.link import Link
 from splitbench.record import Record, SchemaError, Scores
 
 DEMO = "`splitbench demo` makes some in minutes, `splitbench run` makes those of your experiment"
@@ -244,5 +244,5 @@ def _link(name: str) -> Link:
     text = (files("configs") / "link" / f"{name}.yaml").read_text("utf-8")
     link = build(dict(OmegaConf.create(text)))
     if not isinstance(link, Link):
-        raise UserError(f"configs/link/{name}.yaml does not describe a splitbench.latency.Link")
+        raise UserError(f"configs/link/{name}.yaml does not describe a splitbench.link.Link")
     return link

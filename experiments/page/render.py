@@ -17,8 +17,8 @@ from experiments.page.flags import FLAGS, Flag, explain
 from experiments.page.gallery import Panel, Picture, data_uri, panels
 from experiments.page.plots import Series, figures, lines_of
 from experiments.page.tables import to_csv
-from splitbench.latency import Link
 from splitbench.leaderboard import UNRANKED, Board, Entry, Inferred, Row
+from splitbench.link import Link
 from splitbench.record import Interval
 
 # Outlines of the markers in a box of 28 x 12, as plotly draws them.

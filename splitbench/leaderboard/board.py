@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from splitbench.latency import Link
 from splitbench.leaderboard.build import build_row
 from splitbench.leaderboard.effort import data_gain
 from splitbench.leaderboard.evidence import RESAMPLES, Evidence, LeaderboardError, System
@@ -17,6 +16,7 @@ from splitbench.leaderboard.relations import BROKEN, closed, compared
 from splitbench.leaderboard.rows import Row
 from splitbench.leaderboard.simulable import parse
 from splitbench.leaderboard.training_images import with_training_gap
+from splitbench.link import Link
 from splitbench.record import Record
 
 # Flags that say the number is wrong, or not yet what it should be: shown, but not ranked.

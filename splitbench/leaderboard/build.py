@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
-from splitbench.latency import Link
 from splitbench.leaderboard.effort import capacity_gain, gradients_mislead, ignores_randomness
 from splitbench.leaderboard.evidence import (
     BLIND,
@@ -19,6 +18,7 @@ from splitbench.leaderboard.evidence import (
 from splitbench.leaderboard.oracle import envelope
 from splitbench.leaderboard.rows import QUALITY, RECOGNITION, Entry, Recognition, Row
 from splitbench.leakage import per_image_leakage, tails
+from splitbench.link import Link
 from splitbench.record import Interval
 
 ENVELOPE = ("oracle_max", "oracle_null", "oracle_corrected")

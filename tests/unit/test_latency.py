@@ -11,7 +11,8 @@ from torch import nn
 import configs
 from splitbench import latency
 from splitbench.codecs.float32 import Float32
-from splitbench.latency import Latency, Link, measure, measure_latency, pinned_threads
+from splitbench.latency import Latency, measure, measure_latency, pinned_threads
+from splitbench.link import Link
 
 PRESETS = sorted((Path(configs.__file__).parent / "link").glob("*.yaml"))
 
@@ -42,7 +43,7 @@ class TestLink:
     @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
     def test_of_every_preset_has_its_file_name_and_a_source(self, path):
         node = yaml.safe_load(path.read_text())
-        assert node.pop("_target_") == "splitbench.latency.Link"
+        assert node.pop("_target_") == "splitbench.link.Link"
         assert Link(**node).name == path.stem
         assert path.read_text().startswith("#")
 

@@ -6,9 +6,9 @@ import random
 import numpy as np
 import pytest
 
-from splitbench.latency import Link
 from splitbench.leaderboard import Evidence, LeaderboardError, boards
 from splitbench.leakage import leakage
+from splitbench.link import Link
 from splitbench.record import Interval
 from splitbench.statistics import Resampler
 from tests.unit.records import ATTACKS, FLOORS, SETTINGS, Setting, cells

@@ -8,8 +8,8 @@ import pytest
 from experiments.page.render import render
 from experiments.page.tables import to_markdown
 from experiments.page.words import between, rate
-from splitbench.latency import Link
 from splitbench.leaderboard import Evidence, boards
+from splitbench.link import Link
 from tests.unit.records import of_threat
 from tests.unit.test_leaderboard import NAIVE, NOISE, RESAMPLES, changed, made, only_board, row_of
 

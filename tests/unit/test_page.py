@@ -18,8 +18,8 @@ from experiments.page.gallery import data_uri, panels
 from experiments.page.plots import embedded, figures, lines_of
 from experiments.page.render import render
 from experiments.page.tables import to_csv, to_markdown
-from splitbench.latency import Link
 from splitbench.leaderboard import UNRANKED, Evidence, boards
+from splitbench.link import Link
 from splitbench.record import Interval
 from tests.unit.records import CUTS, GALLERY, SETTINGS, World, cells
 

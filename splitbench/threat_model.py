@@ -19,6 +19,7 @@ class Access(StrEnum):
     DEFENSE = "defense"
     SERVER = "server"
     KEY = "key"
+    SAME_KIND = "same_kind"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +84,8 @@ class ThreatModel:
             granted.add(Access.DEFENSE)
         if self.auxiliary != "none":
             granted.add(Access.AUXILIARY)
+        if self.auxiliary == "same":
+            granted.add(Access.SAME_KIND)
         if self.key == "known":
             granted.add(Access.KEY)
         return frozenset(granted)

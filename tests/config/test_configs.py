@@ -166,6 +166,14 @@ def test_who_lacks_nothing_runs_no_attack_that_imitates_the_client(suite):
     assert "shadow_client" in taking_part(suite, "query_free")[0]
 
 
+@pytest.mark.parametrize("suite", options("suite"))
+def test_who_has_other_images_still_has_the_searches_of_who_has_none(suite):
+    attacks, granted = taking_part(suite, "no_data")
+    searches = {name for name, a in attacks.items() if not a.floor and a.needs <= granted}
+    assert searches
+    assert searches <= set(taking_part(suite, "shifted")[0])
+
+
 @pytest.mark.parametrize("without", [{"nobody": "query"}, {"ridge": "money"}])
 def test_an_attack_for_who_lacks_something_is_of_the_suite_and_lacks_what_there_is(without):
     with pytest.raises(UserError, match="want an attack of the suite"):

@@ -31,7 +31,8 @@ GRANTS = {
     ThreatModel(client="architecture"): set(Access) - {Access.CLIENT, Access.QUERY},
     ThreatModel(client="none"): set(Access) - {Access.CLIENT, Access.ARCHITECTURE, Access.QUERY},
     ThreatModel(defense="hidden"): set(Access) - {Access.DEFENSE},
-    ThreatModel(auxiliary="none"): set(Access) - {Access.AUXILIARY},
+    ThreatModel(auxiliary="shifted"): set(Access) - {Access.SAME_KIND},
+    ThreatModel(auxiliary="none"): set(Access) - {Access.AUXILIARY, Access.SAME_KIND},
     ThreatModel(key="secret"): set(Access) - {Access.KEY},
     ThreatModel(client="none", defense="hidden", auxiliary="none", key="secret"): {Access.SERVER},
 }

@@ -1,6 +1,5 @@
 """Evaluate the cells of one job that are not in the store yet."""
 
-import hashlib
 import os
 import platform
 import time
@@ -9,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from safetensors.numpy import save
 from torch import Tensor
 
 from experiments.attack_fitter import AttackFitter, Fitted
@@ -19,6 +17,7 @@ from experiments.errors import UserError
 from experiments.infer import Inferring, Inquiry, inquiries
 from experiments.job import Job
 from experiments.judge import Judge, Verdict
+from experiments.recording import write_record
 from experiments.store import Store, digest
 from experiments.target import Target
 from experiments.tracking import Tracking
@@ -217,7 +216,7 @@ class _Evaluation:
             else:
                 verdict = outcome
             record, scores = self._record(todo[cut], fresh[cut], targets[cut], judge, verdict)
-            self._write(record, scores)
+            write_record(self.job.store, record, scores)
             results.append((record, scores))
         return results
 
@@ -302,18 +301,6 @@ class _Evaluation:
         if self.job.threat.auxiliary == "shifted":
             threat["auxiliary_data"] = str(self.choices["data@auxiliary"])
         return threat
-
-    def _write(self, record: Record, scores: Scores | None) -> None:
-        from dataclasses import replace
-
-        content = None if scores is None else save(scores.arrays())
-        if content is not None:
-            record = replace(
-                record,
-                scores_file=f"{record.cell_id}.safetensors",
-                scores_sha256=hashlib.sha256(content).hexdigest(),
-            )
-        self.job.store.write_cell(record.cell_id, record.to_json(), content)
 
 
 def environment() -> dict[str, str]:

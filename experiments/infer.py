@@ -1,22 +1,20 @@
 """Evaluate the inferences of one job: attacks whose secret is a property of the image."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-
-from safetensors.numpy import save
 
 from experiments.compose import build
 from experiments.errors import UserError
 from experiments.inference_fitter import Finding, InferenceFitter
 from experiments.inference_judge import InferenceJudge, InferenceVerdict
 from experiments.job import Job
+from experiments.recording import write_record
 from experiments.secrets import Question, questions_of
 from experiments.store import digest
 from experiments.target import Target
 from splitbench.inference import Inference
-from splitbench.record import Cell, Record, Scores
+from splitbench.record import Cell, Record
 from splitbench.split import Cut
 
 
@@ -146,12 +144,12 @@ class Inferring:
         )
         if isinstance(outcome, str):
             record = replace(record, error=outcome)
-            return self._write(record, None)
+            return write_record(self.job.store, record, None)
         if isinstance(outcome, Exception):
             text = f"{type(outcome).__name__}: {outcome}"
             where = f"{inquiry.name} at {inquiry.cut.name}"
             self.job.reporter.say(f"[red]failed[/red] {where}: {text}")
-            return self._write(replace(record, status="failed", error=text), None)
+            return write_record(self.job.store, replace(record, status="failed", error=text), None)
         known = inquiry.question.known(self.job.auxiliary_feed)
         if known is None:
             raise RuntimeError("inferred what the adversary knows nothing of")
@@ -165,7 +163,7 @@ class Inferring:
             ceilings=verdict.ceilings,
             cost={"attack_seconds": outcome.seconds, "queries": float(outcome.queries)},
         )
-        return self._write(record, verdict.scores)
+        return write_record(self.job.store, record, verdict.scores)
 
     def _cell(
         self, inquiry: Inquiry, inference: Inference, target: Target, threat: Mapping[str, Any]
@@ -185,17 +183,6 @@ class Inferring:
             seed=self.job.seed,
             secret=inquiry.question.secret.name,
         )
-
-    def _write(self, record: Record, scores: Scores | None) -> Record:
-        content = None if scores is None else save(scores.arrays())
-        if content is not None:
-            record = replace(
-                record,
-                scores_file=f"{record.cell_id}.safetensors",
-                scores_sha256=hashlib.sha256(content).hexdigest(),
-            )
-        self.job.store.write_cell(record.cell_id, record.to_json(), content)
-        return record
 
 
 def _idle(inference: Inference, target: Target) -> str:

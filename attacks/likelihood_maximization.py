@@ -12,7 +12,7 @@ from attacks.priors.prior import Prior
 from attacks.search_diagnostics import search_diagnostics
 from splitbench.attack import Attack
 from splitbench.progress import Progress
-from splitbench.release import Release
+from splitbench.release import Release, Tensors
 from splitbench.threat import Access, Surface
 
 GREY = 0.5
@@ -35,6 +35,12 @@ class LikelihoodMaximization(Attack):
     solved side by side; each keeps the iterate with the least objective, which the adversary can
     compute.
 
+    Within a quantiser's cell every value is as likely, so the prior alone decides there, and
+    pushes the features to the cell's border, where the squared error is largest. Where there are
+    held-out images to choose by, the search is also tried with the decoded values taken at their
+    word, with the squared rounding error of held-out images as variance; the better one is kept.
+    Above some two bits that is the second.
+
     With `warm_start` the search starts at that attack's guess, and the guess is the centre of a
     normal prior whose variance is the attack's squared error on held-out auxiliary images: where
     the release says little, the guess stays; where it says all, it is refined. Where the search
@@ -52,8 +58,8 @@ class LikelihoodMaximization(Attack):
         learning_rate: First step size in pixel units (the range of an image is 1); falls to zero
             along a cosine.
         weights: Candidates for the weight of the prior, >= 0. One is taken as it is; of several
-            (and the warm start left alone) the one with the least squared error on held-out
-            auxiliary images is.
+            (and both ways to read a quantiser, and the warm start left alone) the one with the
+            least squared error on held-out auxiliary images is.
         prior: Belief about images, or None.
         warm_start: Attack whose guess is refined, or None to start from grey.
         restart: With a `warm_start`: search from grey too, and keep the better objective.
@@ -61,7 +67,8 @@ class LikelihoodMaximization(Attack):
 
     Deviations from the paper:
         Exact likelihoods, clamped pixels and a cosine schedule instead of plain feature distance;
-        the weight of the prior is chosen on held-out auxiliary images; warm start.
+        the weight of the prior and the reading of a quantiser are chosen on held-out auxiliary
+        images; warm start.
 
     References:
         He, Zhang, Lee. "Model inversion attacks against collaborative inference". ACSAC 2019.
@@ -73,6 +80,8 @@ class LikelihoodMaximization(Attack):
     """
 
     _weight: Tensor
+    _literal: Tensor
+    _rounding: Tensor
     _variance: Tensor
     _noise: Tensor
 
@@ -126,30 +135,38 @@ class LikelihoodMaximization(Attack):
         return other
 
     def learn(self, surface: Surface, *, generator: torch.Generator) -> Iterator[Progress]:
-        """Measure the channel and the warm start; choose the weight on held-out images."""
+        """Measure the channel and the warm start; choose the weight on held-out images.
+
+        The reading of a quantiser is chosen with it.
+        """
         grey = torch.full((PROBES, *surface.image_shape), GREY)
         features = surface.client(grey)
         self._noise = surface.mismatch(surface.query(grey), tuple(features)).mean().detach()
         self._variance = torch.tensor(1.0)
-        self._weight = torch.tensor(self.weights[0])
+        self._weight, self._literal = torch.tensor(self.weights[0]), torch.tensor(False)
+        self._rounding = torch.tensor(0.0)
         if self.warm_start is not None:
             images, release = _held_out(surface, HELD_OUT)
             error = self._start(release, surface, generator) - images
             self._variance = error.square().mean().clamp(min=PRECISION**4)
         if len(self.weights) > 1:
-            errors = self._try_weights(surface, generator)
-            candidates = (*self.weights, ALONE)
-            self._weight = torch.tensor(candidates[int(errors.argmin())])
-            yield Progress(1, 1, float(errors.min()))
+            yield Progress(1, 1, self._choose(surface, generator))
 
     def export_state(self) -> Mapping[str, Tensor]:
-        """The chosen weight, the warm start's squared error, the mismatch of the truth."""
-        return {"weight": self._weight, "variance": self._variance, "noise": self._noise}
+        """The chosen weight and reading, and what was measured of the channel."""
+        return {
+            "weight": self._weight,
+            "literal": self._literal,
+            "rounding": self._rounding,
+            "variance": self._variance,
+            "noise": self._noise,
+        }
 
     def import_state(self, state: Mapping[str, Tensor], surface: Surface) -> None:
         """Take them back."""
         super().import_state(state, surface)
-        self._weight, self._variance = state["weight"], state["variance"]
+        self._weight, self._literal = state["weight"], state["literal"]
+        self._rounding, self._variance = state["rounding"], state["variance"]
         self._noise = state["noise"]
 
     def recover(
@@ -159,7 +176,7 @@ class LikelihoodMaximization(Attack):
         if bool(self._weight == ALONE):
             return self._start(release, surface, generator)
         weights = self._weight.repeat(len(release))
-        return self._search(release, weights, surface, generator)
+        return self._search(release, weights, bool(self._literal), surface, generator)
 
     def diagnostics(
         self, guess: Float[Tensor, "b c h w"], release: Release, surface: Surface
@@ -170,25 +187,64 @@ class LikelihoodMaximization(Attack):
         noisy = bool(self._noise > EXACT * wrong.mean())
         return search_diagnostics(guess, release, surface, self._noise if noisy else None)
 
-    def _try_weights(self, surface: Surface, generator: torch.Generator) -> Tensor:
-        """Squared error of each weight (and of the warm start alone) on the same releases."""
+    def _choose(self, surface: Surface, generator: torch.Generator) -> float:
+        """Keep the weight and the reading that err least on held-out images; by how much."""
         images, release = _held_out(surface, CHOOSING)
+        features = tuple(f.detach() for f in surface.client(images))
+        values = sum(spec.numel for spec in surface.specs)
+        self._rounding = _distance(release, features).mean() / values
+        readings = (False, True) if self._rounds(release, features, surface) else (False,)
+        tried = {
+            (weight, literal): error
+            for literal in readings
+            for weight, error in zip(
+                self.weights,
+                self._try_weights(images, release, literal, surface, generator),
+                strict=True,
+            )
+        }
+        if self.warm_start is not None:
+            start = self._start(release, surface, generator)
+            tried[ALONE, False] = float(_squared_error(start, images).mean())
+        weight, literal = min(tried, key=lambda choice: tried[choice])
+        self._weight, self._literal = torch.tensor(weight), torch.tensor(literal)
+        return tried[weight, literal]
+
+    def _rounds(self, release: Release, features: Tensors, surface: Surface) -> bool:
+        """Whether what was released lies apart from the features, and the mismatch is nothing."""
+        mismatch = surface.mismatch(release, features).mean()
+        exact = surface.is_likelihood(release, features)
+        return not exact and bool(mismatch < EXACT * _distance(release, features).mean())
+
+    def _try_weights(
+        self,
+        images: Tensor,
+        release: Release,
+        literal: bool,
+        surface: Surface,
+        generator: torch.Generator,
+    ) -> list[float]:
+        """Squared error of each weight on the same releases."""
         index = torch.arange(len(images)).repeat(len(self.weights))
         weights = torch.tensor(self.weights).repeat_interleave(len(images))
-        guess = self._search(release[index], weights, surface, generator)
-        errors = _squared_error(guess, images[index]).view(len(self.weights), -1).mean(1)
-        if self.warm_start is None:
-            return errors
-        alone = _squared_error(self._start(release, surface, generator), images).mean()
-        return torch.cat([errors, alone[None]])
+        guess = self._search(release[index], weights, literal, surface, generator)
+        errors: list[float] = (
+            _squared_error(guess, images[index]).view(-1, len(images)).mean(1).tolist()
+        )
+        return errors
 
     def _search(
-        self, release: Release, weights: Tensor, surface: Surface, generator: torch.Generator
+        self,
+        release: Release,
+        weights: Tensor,
+        literal: bool,
+        surface: Surface,
+        generator: torch.Generator,
     ) -> Tensor:
         found = []
         for part, weight in zip(_batches(release), weights.split(BATCH), strict=True):
             centre = self._start(part, surface, generator)
-            objective = self._objective(part, weight, centre, surface)
+            objective = self._objective(part, weight, centre, literal, surface)
             best, least = self._descend(objective, centre)
             if self.restart:
                 other, value = self._descend(objective, torch.full_like(centre, GREY))
@@ -203,10 +259,15 @@ class LikelihoodMaximization(Attack):
         return torch.full(shape, GREY, device=release.tensors[0].device)
 
     def _objective(
-        self, release: Release, weight: Tensor, centre: Tensor, surface: Surface
+        self,
+        release: Release,
+        weight: Tensor,
+        centre: Tensor,
+        literal: bool,
+        surface: Surface,
     ) -> Callable[[Tensor], Tensor]:
         """Negative log posterior of each image, up to a constant, ``(b,)``."""
-        unit = self._unit(release, surface)
+        unit = 1 / (2 * self._rounding) if literal else self._unit(release, surface)
         weight = weight.to(centre.device)
 
         def objective(images: Tensor) -> Tensor:
@@ -217,6 +278,8 @@ class LikelihoodMaximization(Attack):
                 distance = (images - centre).flatten(1).square().sum(1)
                 total = total + distance / (2 * self._variance)
             features = tuple(surface.client(images))
+            if literal:
+                return unit * _distance(release, features) + weight * total
             return unit * surface.mismatch(release, features) + weight * total
 
         return objective
@@ -260,6 +323,12 @@ def _held_out(surface: Surface, count: int) -> tuple[Tensor, Release]:
     """Pairs that no warm start was trained on; of the others where none are held out."""
     images, release = surface.validation_pairs(count)
     return (images, release) if len(images) else next(surface.pairs(count))
+
+
+def _distance(release: Release, features: Tensors) -> Tensor:
+    """Squared distance to the decoded values, ``(b,)``."""
+    pairs = zip(release.tensors, features, strict=True)
+    return torch.stack([(seen - f).flatten(1).square().sum(1) for seen, f in pairs]).sum(0)
 
 
 def _squared_error(guess: Tensor, images: Tensor) -> Tensor:

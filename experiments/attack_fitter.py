@@ -19,13 +19,19 @@ class Fitted:
 
     Attributes:
         attack: The fitted attack.
-        seconds: Spent fitting it and its parts, when it was fitted.
+        pieces: Seconds spent fitting it and each of its parts, by expression: what several parts
+            build on was fitted once.
         spent: What it queried for that, its parts included.
     """
 
     attack: Attack
-    seconds: float
+    pieces: Mapping[str, float]
     spent: Spent
+
+    @property
+    def seconds(self) -> float:
+        """Spent fitting it and its parts, when it was fitted."""
+        return sum(self.pieces.values())
 
 
 class AttackFitter:
@@ -106,7 +112,7 @@ class AttackFitter:
         attack.import_state(product.tensors, surface)
         facts = product.facts
         spent = Spent(queries=int(facts["queries"]), pooled=int(facts["pooled"]))
-        return Fitted(attack, float(facts["seconds"]), spent)
+        return Fitted(attack, facts["pieces"], spent)
 
     def _learn(
         self, attacks: Mapping[str, tuple[Attack, list[Fitted]]]
@@ -139,10 +145,11 @@ class AttackFitter:
         outcome: dict[str, Fitted | Exception] = {}
         for cut, (attack, parts) in attacks.items():
             error = fits[cut].error
-            seconds = fits[cut].seconds + sum(p.seconds for p in parts)
+            pieces = {k: v for part in parts for k, v in part.pieces.items()}
+            pieces[repr(attack)] = fits[cut].seconds
             spent = surfaces[cut].spent
-            outcome[cut] = error or Fitted(attack, seconds, spent)
+            outcome[cut] = error or Fitted(attack, pieces, spent)
             if error is None:
-                product = Product(attack.export_state(), {"seconds": seconds, **asdict(spent)})
+                product = Product(attack.export_state(), {"pieces": pieces, **asdict(spent)})
                 self.job.store.put("attack", self._key(cut, attack), product)
         return outcome

@@ -118,11 +118,8 @@ class Store:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _write_product(self, folder: Path, product: Product) -> None:
-        from safetensors.torch import save
-
-        tensors = {k: v.detach().cpu().contiguous() for k, v in product.tensors.items()}
         files = {
-            "tensors.safetensors": save(tensors),
+            "tensors.safetensors": _packed(product.tensors),
             "facts.json": json.dumps(product.facts, sort_keys=True, allow_nan=False).encode(),
         }
         manifest = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
@@ -140,7 +137,6 @@ class Store:
 
     def _read_product(self, folder: Path) -> Product:
         from safetensors import SafetensorError
-        from safetensors.torch import load
 
         damaged = f"{folder} is damaged: delete that folder and run again to make it anew"
         try:
@@ -148,7 +144,7 @@ class Store:
             manifest = json.loads((folder / "manifest.json").read_text())
             if manifest != {k: hashlib.sha256(v).hexdigest() for k, v in content.items()}:
                 raise StoreError(damaged)
-            tensors = load(content["tensors.safetensors"])
+            tensors = _unpacked(content["tensors.safetensors"])
             return Product(tensors, json.loads(content["facts.json"]))
         except (OSError, ValueError, SafetensorError) as error:
             raise StoreError(damaged) from error
@@ -175,6 +171,40 @@ class Store:
                 else "check the folder's permissions, or choose another with paths.runs=DIR"
             )
             raise StoreError(f"cannot write to the store {self.root}: {error}; {remedy}") from error
+
+
+def _packed(tensors: Mapping[str, Any]) -> bytes:
+    """As safetensors; what several names share, as parts of attacks do, is written once."""
+    from safetensors.torch import save
+
+    kept: dict[str, Any] = {}
+    names: dict[tuple[object, ...], str] = {}
+    aliases: dict[str, str] = {}
+    memory: set[int] = set()
+    for name, tensor in tensors.items():
+        value = tensor.detach().cpu().contiguous()
+        place = (value.data_ptr(), value.dtype, value.shape)
+        if value.numel() and place in names:
+            aliases[name] = names[place]
+        else:
+            shared = value.untyped_storage().data_ptr() in memory  # in part: safetensors refuses
+            memory.add(value.untyped_storage().data_ptr())
+            names[place], kept[name] = name, value.clone() if shared else value
+    content: bytes = save(kept, metadata=aliases or None)
+    return content
+
+
+def _unpacked(content: bytes) -> dict[str, Any]:
+    """All names again."""
+    from safetensors.torch import load
+
+    tensors: dict[str, Any] = load(content)
+    # The header, whose size and form `load` has checked: `load` itself does not show metadata.
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    aliases = header.get("__metadata__", {})
+    if not set(aliases.values()) <= tensors.keys():
+        raise ValueError("an alias of a tensor that is not there")
+    return tensors | {name: tensors[kept] for name, kept in aliases.items()}
 
 
 def _write_through(path: Path, content: bytes) -> None:

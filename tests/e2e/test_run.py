@@ -13,7 +13,7 @@ from PIL import Image
 
 from splitbench.record import Scores
 
-ATTACKS = 10
+ATTACKS = 11
 CUTS = 2
 
 

@@ -1,5 +1,7 @@
 """The search, its priors, the loss and the settings of the attacks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,8 @@ from attacks.priors.gaussian import Gaussian
 from attacks.priors.total_variation import TotalVariation
 from attacks.ridge import Ridge
 from splitbench.checks.attack_world import toy_world
+from splitbench.codecs.float32 import Float32
+from splitbench.codecs.uniform import Uniform
 from splitbench.rng import stream
 from splitbench.threat import Access, ThreatModel, ThreatModelError
 
@@ -103,6 +107,41 @@ def test_a_search_that_makes_held_out_images_worse_is_given_up():
     assert torch.equal(attacked(misled, world), attacked(Ridge(), world))
     alone = LikelihoodMaximization(steps=20, weights=(1.0,), prior=black, warm_start=Ridge())
     assert world.leak(attacked(alone, world)) < world.leak(attacked(misled, world))
+
+
+def sent_by(codec):
+    world = toy_world()
+    return replace(world, deployment=replace(world.deployment, codec=codec))
+
+
+def read(bits):
+    """The search that may choose how it reads a quantiser, and one that keeps to the cells."""
+    world, prior = sent_by(Uniform(bits=bits)), TotalVariation(weight=3.0)
+    free = LikelihoodMaximization(steps=200, weights=(1.0, 10.0), prior=prior)
+    leak = world.leak(attacked(free, world))
+    state = free.export_state()
+    cells = LikelihoodMaximization(steps=200, weights=(float(state["weight"]),), prior=prior)
+    bound = world.leak(attacked(cells, world))
+    assert not cells.export_state()["literal"]
+    return bool(state["literal"]), leak, bound
+
+
+def test_between_fine_levels_the_search_learns_to_stay_in_the_middle_of_the_cell():
+    literal, leak, bound = read(bits=4)
+    assert literal
+    assert leak > bound + 0.01
+
+
+def test_between_coarse_levels_the_search_keeps_to_the_whole_cell():
+    literal, leak, bound = read(bits=2)
+    assert not literal
+    assert leak == bound
+
+
+def test_where_nothing_is_rounded_there_is_one_reading_only():
+    attack = LikelihoodMaximization(steps=5, weights=(1.0, 100.0))
+    attacked(attack, sent_by(Float32()))
+    assert not attack.export_state()["literal"]
 
 
 def test_a_fitted_part_takes_the_place_of_the_warm_start():

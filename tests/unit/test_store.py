@@ -81,6 +81,17 @@ def test_tensors_that_are_views_are_kept_by_value(tmp_path):
     assert torch.equal(made.tensors["row"], base[0])
 
 
+def test_what_two_names_share_is_kept_once_and_comes_back_under_both(tmp_path):
+    big = torch.arange(10_000.0)
+    tensors = {"own": big, "part.own": big, "row": big[:100], "empty": big[:0], "none": big[:0]}
+    store = Store(tmp_path)
+    back = store.product("attack", "k", lambda: Product(tensors)).tensors
+    assert back.keys() == tensors.keys()
+    assert all(torch.equal(back[name], tensors[name]) for name in tensors)
+    size = (tmp_path / "attack" / "k" / "tensors.safetensors").stat().st_size
+    assert size < 1.2 * big.nbytes
+
+
 def test_a_maker_that_fails_leaves_nothing(tmp_path):
     store = Store(tmp_path)
 

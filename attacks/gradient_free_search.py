@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from splitbench.attack import Attack
+from splitbench.placement import here
 from splitbench.progress import Progress
 from splitbench.release import Release
 from splitbench.threat import Access, Surface
@@ -132,7 +133,7 @@ class GradientFreeSearch(Attack):
         least = torch.full((len(release),), torch.inf)
         for _ in range(self.generations):
             points = [[s.ask() for _ in range(s.population_size)] for s in searches]
-            candidates = torch.from_numpy(np.array(points)).float()
+            candidates = torch.from_numpy(np.array(points)).float().to(here())
             costs = self._costs(candidates, release, surface)
             for search, mine, values in zip(searches, points, costs.double().tolist(), strict=True):
                 search.tell(list(zip(mine, values, strict=True)))

@@ -13,6 +13,7 @@ from attacks.image_decoder import ImageDecoder
 from attacks.patch_decoder import GROUPS, PatchDecoder
 from attacks.perceptual_loss import perceptual_loss
 from splitbench.attack import Attack
+from splitbench.placement import here
 from splitbench.progress import Progress
 from splitbench.release import Release
 from splitbench.rng import isolated
@@ -155,7 +156,7 @@ class InverseNetwork(Attack):
         super().import_state(state, surface)
         with isolated(torch.Generator()):
             self._decoder = self._build(surface)
-        self._decoder.load_state_dict(dict(state))
+        self._decoder.to(here()).load_state_dict(dict(state))
         self._decoder.requires_grad_(False).eval()
 
     @torch.no_grad()

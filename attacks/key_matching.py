@@ -58,7 +58,7 @@ def matched_order(own: Crowd, seen: Crowd) -> dict[str, Tensor]:
     Returns:
         ``order``: which seen unit stands where the own one does, ``(k,)``.
     """
-    _, order = linear_sum_assignment(-(_profile(own) @ _profile(seen).T).numpy())
+    _, order = linear_sum_assignment(-(_profile(own) @ _profile(seen).T).cpu().numpy())
     return {"order": torch.from_numpy(order)}
 
 

@@ -149,7 +149,7 @@ def _rising(
     order = known.argsort(stable=True)
     places, counts = known[order].unique_consecutive(return_counts=True)
     means = torch.stack([part.mean() for part in values[order].split(counts.tolist())])
-    steps = isotonic_regression(means.numpy(), weights=counts.double().numpy()).x
+    steps = isotonic_regression(means.cpu().numpy(), weights=counts.double().cpu().numpy()).x
     # Between two places that were seen: the lower one's value; below all of them: the lowest.
     at = torch.searchsorted(places, new.contiguous(), right=True) - 1
-    return torch.from_numpy(steps)[at.clamp(min=0)]
+    return torch.from_numpy(steps).to(at.device)[at.clamp(min=0)]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from attacks.standardised import Standardised, balance, balanced_loss
 from splitbench.inference import Inference, Known
+from splitbench.placement import here
 from splitbench.progress import Progress
 from splitbench.release import Release
 from splitbench.rng import isolated
@@ -85,6 +86,7 @@ class MlpProbe(Inference):
         self._rows = Standardised.of(seen)
         with isolated(generator):
             self._net = self._build(seen.shape[1], known.values)
+        self._net.to(seen.device)
         _, answers = surface.validation_pairs()
         held_out = (self._rows(answers.flat()), known.validation[: len(answers)])
         weights = balance(known.train, known.values)
@@ -127,7 +129,7 @@ class MlpProbe(Inference):
         last = max(name for name in weights if name.endswith("weight"))
         with isolated(torch.Generator()):
             self._net = self._build(len(self._rows.mean), len(weights[last]))
-        self._net.load_state_dict(weights)
+        self._net.to(here()).load_state_dict(weights)
         self._net.eval().requires_grad_(False)
 
     @torch.no_grad()

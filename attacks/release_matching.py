@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from attacks.standardised import Standardised, drawn, times
 from splitbench.inference import Inference, Known
+from splitbench.placement import here
 from splitbench.progress import Progress
 from splitbench.release import Release
 from splitbench.rng import isolated
@@ -101,6 +102,7 @@ class ReleaseMatching(Inference):
         self._axes = _axes(self._rows(views[0]), self.components, generator)
         with isolated(generator):
             self._net = self._build(self._axes.shape[1])
+        self._net.to(here())
         shown = [self._components(view) for view in views]
         _, answers = surface.validation_pairs()
         questions = self._components(answers.flat()), known.validation[: len(answers)]
@@ -131,7 +133,7 @@ class ReleaseMatching(Inference):
         with isolated(torch.Generator()):
             self._net = self._build(self._axes.shape[1])
         weights = {k.removeprefix("net."): v for k, v in state.items() if k.startswith("net.")}
-        self._net.load_state_dict(weights)
+        self._net.to(here()).load_state_dict(weights)
         self._net.requires_grad_(False)
 
     @torch.no_grad()

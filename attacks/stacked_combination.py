@@ -128,4 +128,5 @@ def _least_squares(gram: Float[Tensor, "m m"], match: Float[Tensor, " m"]) -> Fl
     design, target = root[:, None] * axes[:, kept].T, axes[:, kept].T @ match / root
     if not bool(kept.any()):
         return torch.zeros_like(match)
-    return torch.from_numpy(nnls(design.numpy(), target.numpy())[0])
+    weights = nnls(design.cpu().numpy(), target.cpu().numpy())[0]
+    return torch.from_numpy(weights).to(design.device)

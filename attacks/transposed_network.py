@@ -10,6 +10,7 @@ from torch.nn import functional as F  # noqa: N812  # torch's own name for it
 
 from attacks.transposed_decoder import TransposedDecoder
 from splitbench.attack import Attack
+from splitbench.placement import here
 from splitbench.progress import Progress
 from splitbench.release import Release
 from splitbench.rng import isolated
@@ -110,7 +111,7 @@ class TransposedNetwork(Attack):
         super().import_state(state, surface)
         with isolated(torch.Generator()):
             self._decoder = self._build(surface)
-        self._decoder.load_state_dict(dict(state))
+        self._decoder.to(here()).load_state_dict(dict(state))
         self._decoder.requires_grad_(False).eval()
 
     @torch.no_grad()

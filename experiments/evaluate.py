@@ -24,6 +24,7 @@ from experiments.tracking import Tracking
 from splitbench import __version__
 from splitbench.attack import Attack
 from splitbench.data.images import ROLES
+from splitbench.placement import computing_on, found, here, name_of
 from splitbench.record import Cell, Record, Scores
 from splitbench.rng import stream
 from splitbench.split import Cut
@@ -57,7 +58,29 @@ def evaluate(
     """Evaluate a job and return the ids of all its cells; finished ones are not computed again."""
     if config["threads"]:
         torch.set_num_threads(int(config["threads"]))
-    torch.use_deterministic_algorithms(True)
+    with computing_on(_device(str(config["device"]))):
+        return _evaluate(config, choices, job_id, store, reporter)
+
+
+def _device(name: str) -> torch.device:
+    """Where to compute, repeatably as far as that is possible there."""
+    try:
+        device = found(name)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    # cuBLAS wants to be told before it is first used; not every function of CUDA can do it.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
+    return device
+
+
+def _evaluate(
+    config: Mapping[str, Any],
+    choices: Mapping[str, Any],
+    job_id: str,
+    store: Store,
+    reporter: Reporter,
+) -> list[str]:
     job = Job(config, store, reporter)
     attacks = chosen_attacks(config, choices, job.threat.grants())
     _check(job, attacks)
@@ -122,6 +145,7 @@ def shared_parts(job: Job) -> dict[str, Any]:
         "paths",
         "tracking",
         "threads",
+        "device",
         "claimed",
         "gallery",
     )
@@ -314,4 +338,5 @@ def environment() -> dict[str, str]:
         "machine": platform.machine(),
         "cores": str(os.cpu_count()),
         "threads": str(torch.get_num_threads()),
+        "device": name_of(here()),
     }

@@ -66,11 +66,11 @@ class InferenceJudge:
         Who reads a side channel is told no prediction, and pixels have none: it is measured from
         the prior to being always right.
         """
-        right = (scores.argmax(1) == self.truth).numpy()
+        right = (scores.argmax(1) == self.truth).cpu().numpy()
         side = inference.side_channel
-        prediction = (self._prediction(target) == self.truth).numpy() & (not side)
-        pixels = np.ones_like(right) if side else self._ceiling(inference, known).numpy()
-        groups: NDArray[np.int64] = self.truth.numpy()
+        prediction = (self._prediction(target) == self.truth).cpu().numpy() & (not side)
+        pixels = np.ones_like(right) if side else self._ceiling(inference, known).cpu().numpy()
+        groups: NDArray[np.int64] = self.truth.cpu().numpy()
         if self.question.persons is not None:
             groups = np.zeros_like(groups)
         found = judged(

@@ -21,6 +21,7 @@ from splitbench.defense import Defense
 from splitbench.deployment import Deployment, SharedClient
 from splitbench.described import Described
 from splitbench.feed import Feed
+from splitbench.placement import here, on_the_cpu
 from splitbench.pool import NOTHING, Pool, Spent
 from splitbench.release import TensorSpec
 from splitbench.rng import isolated, stream
@@ -50,7 +51,9 @@ class Job:
     @cached_property
     def roles(self) -> Roles:
         """The four parts of the data."""
-        return roles_of(self.config, self.threat)
+        with on_the_cpu():
+            roles = roles_of(self.config, self.threat)
+        return roles.to(here())
 
     @cached_property
     def threat(self) -> ThreatModel:
@@ -77,7 +80,7 @@ class Job:
             model: nn.Module = build(self.config["model"])(
                 image_shape=self.roles.train.shape, classes=len(self.roles.train.classes)
             )
-        return model
+        return model.to(here())
 
     @cached_property
     def model(self) -> nn.Module:
@@ -148,6 +151,8 @@ class Job:
         defense, plain_codec = self.protection()
         with isolated(stream(self.seed, "defense", "initialisation", cut.name)):
             parts = defense.adapt(self.cuttable.split(cut))
+        for module in (parts.client, parts.server, defense):
+            module.to(here())
 
         def make() -> Product:
             with self.reporter.stage(f"fitting the defense at {cut.name}") as meter:

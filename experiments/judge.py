@@ -1,8 +1,9 @@
 """Says what guesses are worth: above what is known without a release, and with which doubts."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from splitbench.latency import measure_latency
 from splitbench.leakage import excess_leakage, leakage, normalised
 from splitbench.metrics.mean_squared_error import MeanSquaredError
 from splitbench.null_channel import other_targets
+from splitbench.placement import on_the_cpu
 from splitbench.record import Interval, Scores
 from splitbench.rng import stream
 from splitbench.statistics import Resampler, Summary, hierarchical_bootstrap, wilson
@@ -40,6 +42,8 @@ BLIND = ("constant_color", "mean_image")
 # Standard errors between floor and ceiling below which a ratio to their distance means nothing.
 CLEARLY = 5.0
 RESAMPLES = 1000
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ class Judge:
             "unavailable": dict(self.scoring.unavailable),
             "guarantee": {"kind": promise.kind, "statement": promise.statement},
             "diagnostics": {
-                "payload_class_p": payload_class_p(payload.numpy(), self.labels.numpy())
+                "payload_class_p": payload_class_p(payload.cpu().numpy(), self.labels.cpu().numpy())
             },
             "traits": traits(deployment.defense, deployment.codec),
             "data_fingerprints": self.job.roles.fingerprints(),
@@ -147,8 +151,8 @@ class Judge:
         other = other_targets(len(self.truth))[: len(guess)]
         floors = self._floors[cut]
         return {
-            "mse": MeanSquaredError()(guess, self.truth[other]).numpy(),
-            **{f"{name}/mse": floors[f"{name}/mse"][other.numpy()] for name in BLIND},
+            "mse": MeanSquaredError()(guess, self.truth[other]).cpu().numpy(),
+            **{f"{name}/mse": floors[f"{name}/mse"][other.cpu().numpy()] for name in BLIND},
         }
 
     def _floor_scores(self, target: Target) -> Arrays:
@@ -215,16 +219,19 @@ class Judge:
         return flags_of(findings)
 
     def _latency(self, deployment: Deployment) -> dict[str, float]:
+        """Of both sides on the CPU, wherever the job computes."""
         setting = self.job.config["latency"]
-        defense, generator = deployment.defense, stream(self.job.seed, "latency")
-        measured = measure_latency(
-            deployment.split.client,
-            deployment.codec,
-            lambda tensors: deployment.split.server(defense.restore(tensors)),
-            self.truth[:1],
-            protect=lambda features: defense.protect(features, generator=generator),
-            **setting,
-        )
+        generator = stream(self.job.seed, "latency")
+        with on_the_cpu():
+            defense, server = _on_the_cpu(deployment.defense), _on_the_cpu(deployment.split.server)
+            measured = measure_latency(
+                _on_the_cpu(deployment.split.client),
+                deployment.codec,
+                lambda tensors: server(defense.restore(tensors)),
+                self.truth[:1].cpu(),
+                protect=lambda features: defense.protect(features, generator=generator),
+                **setting,
+            )
         phases = ("client", "encode", "decode", "server")
         medians = {f"{phase}_ms": getattr(measured, f"{phase}_ms_median") for phase in phases}
         tails = {f"{phase}_ms_p95": getattr(measured, f"{phase}_ms_p95") for phase in phases}
@@ -254,6 +261,13 @@ def interval(summary: Summary) -> Interval:
 
 def _parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
+
+
+def _on_the_cpu(module: M) -> M:
+    """The module itself, or a copy where it is on another device."""
+    state = module.state_dict().values()
+    moved = any(t.device.type != "cpu" for t in state)
+    return copy.deepcopy(module).cpu() if moved else module
 
 
 def _bytes(images: Tensor) -> NDArray[np.uint8]:

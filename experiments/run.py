@@ -23,7 +23,7 @@ from experiments.store import Store, digest
 from hydra_plugins.applicable_sweeper import as_sweep
 
 # Keys that say where and how loudly a job runs, not what it computes.
-_NOT_NUMERIC = ("paths", "tracking", "threads", "claimed")
+_NOT_NUMERIC = ("paths", "tracking", "threads", "device", "claimed")
 
 
 def job_id(config: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from experiments.job import Job
 from experiments.store import Product, digest
 from splitbench.metric import Metric, MetricUnavailableError
 from splitbench.metrics.evaluator import EvaluatorNet
+from splitbench.placement import here
 from splitbench.rng import isolated, stream
 from splitbench.training import Training
 
@@ -64,14 +65,14 @@ class Scoring:
 
         key = digest([calibration.fingerprint(), job.seed, job.code])
         net.load_state_dict(dict(job.store.product("evaluator", key, make).tensors))
-        return net.eval().requires_grad_(False)
+        return net.to(here()).eval().requires_grad_(False)
 
     def __call__(self, guess: Tensor) -> Arrays:
         """Every available metric on guesses for the first ``len(guess)`` targets.
 
         Blind guesses are the same at every cut; equal guesses are scored once.
         """
-        key = hashlib.sha256(guess.contiguous().numpy().tobytes()).hexdigest()
+        key = hashlib.sha256(guess.cpu().contiguous().numpy().tobytes()).hexdigest()
         if key not in self._known:
             self._known[key] = self._score(guess)
         return dict(self._known[key])
@@ -86,7 +87,7 @@ class Scoring:
                 pairs = zip(
                     guess[:n].split(BATCH), self._truth_for(metric)[:n].split(BATCH), strict=True
                 )
-                scores[metric.key] = torch.cat([metric(*pair) for pair in pairs]).numpy()
+                scores[metric.key] = torch.cat([metric(*pair) for pair in pairs]).cpu().numpy()
             except MetricUnavailableError as error:
                 self.unavailable[metric.key] = str(error)
         return scores

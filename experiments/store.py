@@ -195,10 +195,12 @@ def _packed(tensors: Mapping[str, Any]) -> bytes:
 
 
 def _unpacked(content: bytes) -> dict[str, Any]:
-    """All names again."""
+    """All names again, on the device where the job computes."""
     from safetensors.torch import load
 
-    tensors: dict[str, Any] = load(content)
+    from splitbench.placement import here
+
+    tensors: dict[str, Any] = {name: value.to(here()) for name, value in load(content).items()}
     # The header, whose size and form `load` has checked: `load` itself does not show metadata.
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     aliases = header.get("__metadata__", {})

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from splitbench.codec import Codec
 from splitbench.defense import Defense
+from splitbench.placement import on_the_cpu
 from splitbench.release import Release, Tensors, TensorSpec
 from splitbench.rng import stream
 from splitbench.split import Split, Taps
@@ -105,9 +106,12 @@ class Deployment:
         payload = torch.zeros(len(images), dtype=torch.int64)
         for k in range(observations):
             protected = self.defense.protect(features, generator=generator)
-            messages = [self.codec.encode([t[i] for t in protected]) for i in range(len(images))]
-            decoded = [self.codec.decode(message) for message in messages]
-            seen.append(tuple(torch.stack(ts) for ts in zip(*decoded, strict=True)))
+            with on_the_cpu():  # bytes are made and read there
+                sent = [t.cpu() for t in protected]
+                messages = [self.codec.encode([t[i] for t in sent]) for i in range(len(images))]
+                decoded = [self.codec.decode(message) for message in messages]
+            stacked = (torch.stack(tensors) for tensors in zip(*decoded, strict=True))
+            seen.append(tuple(tensors.to(images.device) for tensors in stacked))
             if k == 0:
                 payload = torch.tensor([len(message) for message in messages])
         return replace(self._received(seen, protected), payload_bytes=payload)

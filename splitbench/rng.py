@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from splitbench.placement import on_the_cpu
+
 
 def stream(seed: int, *names: str) -> torch.Generator:
     """Return the CPU generator of one named purpose.
@@ -28,9 +30,11 @@ def isolated(generator: torch.Generator) -> Iterator[None]:
     """Seed torch's global CPU generator from `generator` for a while, then put it back.
 
     For library code that offers no generator argument, such as the initialisation of modules.
+    What is made meanwhile is made on the CPU, so that the numbers do not depend on a device; move
+    it afterwards.
     """
-    seed = int(torch.randint(2**62, (), generator=generator))
-    with torch.random.fork_rng(devices=[]):
+    seed = int(torch.randint(2**62, (), generator=generator, device="cpu"))
+    with torch.random.fork_rng(devices=[]), on_the_cpu():
         torch.manual_seed(seed)
         yield
 

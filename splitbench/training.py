@@ -97,10 +97,9 @@ class Training:
         train: LabeledImages,
         *,
         generator: torch.Generator,
-        device: str = "cpu",
         on_step: Callable[[Progress], None] | None = None,
     ) -> TrainingReport:
-        """Train a classifier in place and leave it in eval mode on `device`.
+        """Train a classifier in place, on the device of the images, and leave it in eval mode.
 
         Args:
             model: Images in [0, 1] to logits ``(b, classes)``; its initial weights are the
@@ -108,7 +107,6 @@ class Training:
             train: Labelled images; a part is held out.
             generator: Decides what is held out, the batches, the augmentation and dropout; the
                 global generator is left as it was.
-            device: Where to train.
             on_step: Called after every step.
 
         Raises:
@@ -125,9 +123,9 @@ class Training:
             )
         run = _Run(
             training=self,
-            model=model.to(device),
-            train=_moved(train.subset(order[held_out:]), device),
-            validation=_moved(train.subset(order[:held_out]), device),
+            model=model.to(train.pixels.device),
+            train=train.subset(order[held_out:]),
+            validation=train.subset(order[:held_out]),
             generator=generator,
             on_step=on_step or (lambda _: None),
         )
@@ -264,7 +262,3 @@ def _augmented(images: Tensor, kind: Augmentation, generator: torch.Generator) -
         rows[:, None, :, None],
         columns[:, None, None, :],
     ]
-
-
-def _moved(images: LabeledImages, device: str) -> LabeledImages:
-    return LabeledImages(images.pixels.to(device), images.labels.to(device), images.classes)

@@ -13,6 +13,7 @@ from splitbench.data.images import LabeledImages
 from splitbench.defense import Defense
 from splitbench.deployment import Deployment
 from splitbench.feed import Feed
+from splitbench.placement import here
 from splitbench.pool import NOTHING, Pool, Spent
 from splitbench.release import Release, Tensors, TensorSpec
 from splitbench.rng import isolated, normal_like, stream
@@ -201,6 +202,8 @@ def toy_world(
     with isolated(stream(0, "toy", "modules")):
         client = ToyClient(silent=silent, forked=forked).eval().requires_grad_(False)
         server = ToyServer(mute=mute).eval().requires_grad_(False)
+    client.to(here())
+    server.to(here())
     shapes = ((2, 4, 4), (32,)) if forked else ((4, 4, 4),)
     specs = tuple(TensorSpec(f"tensor{i}", shape) for i, shape in enumerate(shapes))
     cut = Cut("norm", 1, specs, head_flops=512, tail_flops=512, head_params=20, tail_params=260)

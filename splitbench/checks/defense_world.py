@@ -11,6 +11,7 @@ from splitbench.codecs.float32 import Float32
 from splitbench.data.images import LabeledImages
 from splitbench.defense import Defense
 from splitbench.deployment import Deployment
+from splitbench.placement import here
 from splitbench.release import Tensors
 from splitbench.rng import isolated, stream
 from splitbench.split import Split, split
@@ -69,6 +70,8 @@ class DefenseWorld:
         given = copy.deepcopy(self.split)
         with isolated(stream(seed, "defense", "initialisation")):
             parts = fresh.adapt(given)
+        for module in (parts.client, parts.server, fresh):
+            module.to(here())
         fresh.fit(parts, self.train, generator=stream(seed, "defense", "fit"))
         return self.deployment(fresh, parts)
 
@@ -89,6 +92,7 @@ def defense_world(cut: str = "relu") -> DefenseWorld:
     """
     with isolated(stream(0, "defense world", "model")):
         model = SmallModel().eval().requires_grad_(False)
+    model.to(here())
     images = torch.rand(TRAIN + TARGETS, 1, SIDE, SIDE, generator=stream(0, "defense world"))
     # The class shifts the brightness: something to learn, and features far from symmetric.
     labels = torch.arange(len(images)) % CLASSES

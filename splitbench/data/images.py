@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -66,14 +66,24 @@ class LabeledImages:
             {name: values[index] for name, values in self.attributes.items()},
         )
 
+    def to(self, device: torch.device | str) -> "LabeledImages":
+        """The same images on another device."""
+        return LabeledImages(
+            self.pixels.to(device),
+            self.labels.to(device),
+            self.classes,
+            None if self.identities is None else self.identities.to(device),
+            {name: values.to(device) for name, values in self.attributes.items()},
+        )
+
     def fingerprint(self) -> str:
         """SHA-256 of shape, pixels, labels and attributes: names this exact set, in this order."""
         digest = hashlib.sha256(repr((tuple(self.pixels.shape), self.pixels.dtype)).encode())
-        digest.update(self.pixels.contiguous().numpy().tobytes())
-        digest.update(self.labels.contiguous().numpy().tobytes())
+        digest.update(_bytes(self.pixels))
+        digest.update(_bytes(self.labels))
         for name in sorted(self.attributes):
             digest.update(name.encode())
-            digest.update(self.attributes[name].contiguous().numpy().tobytes())
+            digest.update(_bytes(self.attributes[name]))
         return digest.hexdigest()
 
 
@@ -95,9 +105,18 @@ class Roles:
     target: LabeledImages
     dropped: Mapping[str, int] = field(default_factory=dict)
 
+    def to(self, device: torch.device | str) -> "Roles":
+        """The same images on another device."""
+        return replace(self, **{name: getattr(self, name).to(device) for name in ROLES})
+
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of each part."""
         return {name: getattr(self, name).fingerprint() for name in ROLES}
+
+
+def _bytes(values: Tensor) -> bytes:
+    content: bytes = values.cpu().contiguous().numpy().tobytes()
+    return content
 
 
 def join(parts: Sequence[LabeledImages]) -> LabeledImages:

@@ -24,7 +24,7 @@ class NarrowingClient(nn.Module):
     ) -> None:
         super().__init__()
         self.body = body
-        self.narrow = nn.ModuleList(_narrow(spec, channels, stride) for spec in specs)
+        self.narrow = nn.ModuleList(narrowing(spec, channels, stride) for spec in specs)
 
     def forward(self, images: Tensor) -> Tensors:
         """Images ``(b, c, h, w)`` to narrow features."""
@@ -95,7 +95,12 @@ class WidenVectors(nn.Module):
         return restored
 
 
-def _narrow(spec: TensorSpec, channels: int, stride: int) -> nn.Module:
+def narrowing(spec: TensorSpec, channels: int, stride: int) -> nn.Module:
+    """A linear map from features of this shape to few channels, over patches of positions.
+
+    Raises:
+        ValueError: The features are neither image-like nor tokens nor a vector.
+    """
     available = _available(spec)
     kept = min(channels, available)
     if len(spec.shape) == 3:

@@ -92,6 +92,11 @@ def test_every_attack_has_its_row_in_the_table():
     assert first_column("Attacks") == names & kinds
 
 
+def test_every_defense_has_its_row_in_the_table():
+    offered = {path.stem for path in (ROOT / "configs" / "defense").glob("*.yaml")}
+    assert first_column("Defenses") == offered
+
+
 def test_every_inference_has_its_row_in_the_table():
     names = {path.stem for path in (ROOT / "configs" / "inference").glob("*.yaml")}
     assert first_column("Inferences") == {name for name in names if not name.endswith("_lite")}

@@ -5,16 +5,21 @@ A class without a row is tested with its defaults.
 
 from typing import Any
 
+from defenses.adversarial_training import AdversarialTraining
 from defenses.distillation_bottleneck import DistillationBottleneck
 from defenses.dropout import Dropout
 from defenses.gaussian_noise import GaussianNoise
 from defenses.laplace_noise import LaplaceNoise
+from defenses.no_peek import NoPeek
 from defenses.quantization import Quantization
 from defenses.secret_permutation import SecretPermutation
 from defenses.secret_rotation import SecretRotation
 from defenses.stochastic_rounding import StochasticRounding
 from defenses.top_k import TopK
+from defenses.variational_bottleneck import VariationalBottleneck
 from splitbench.defense import Defense
+
+PENALIZED = {"finetune_epochs": 2, "batch_size": 24}
 
 TINY: dict[type[Defense], list[dict[str, Any]]] = {
     GaussianNoise: [{"noise_std": 0.5, "finetune_epochs": 1}],
@@ -27,9 +32,27 @@ TINY: dict[type[Defense], list[dict[str, Any]]] = {
         {"rate": 0.4, "finetune_epochs": 1},
         {"rate": 0.4, "finetune_epochs": 1, "per": "channel"},
     ],
+    NoPeek: [
+        {"weight": 2.0, "learning_rate": 0.01, **PENALIZED},
+        {"weight": 2.0, "learning_rate": 0.01, "estimator": "squared_distance", **PENALIZED},
+    ],
     TopK: [{"share": 0.3, "finetune_epochs": 1}],
     StochasticRounding: [{"bits": 3, "finetune_epochs": 1}],
     SecretPermutation: [{"per": "channel"}, {"per": "position"}, {"per": "element"}],
     SecretRotation: [{"per": "channel"}, {"per": "element"}],
+    AdversarialTraining: [
+        {
+            "weight": 1.0,
+            "decoders": 2,
+            "lives": 1,
+            "width": 8,
+            "finetune_epochs": 8,
+            "learning_rate": 0.003,
+            "batch_size": 24,
+        }
+    ],
+    VariationalBottleneck: [
+        {"beta": 0.01, "channels": 2, "stride": 2, "learning_rate": 0.01, **PENALIZED}
+    ],
     DistillationBottleneck: [{"channels": 2, "stride": 2, "epochs": 1, "beta": 1.0}],
 }

@@ -15,6 +15,7 @@ from experiments.page import words
 from experiments.page.details import DETAILS
 from experiments.page.flags import FLAGS, Flag, explain
 from experiments.page.gallery import Panel, Picture, data_uri, panels
+from experiments.page.operating import HEADINGS, Line, operating
 from experiments.page.plots import Series, figures, lines_of
 from experiments.page.tables import to_csv
 from splitbench.leaderboard import UNRANKED, Board, Entry, Inferred, Row
@@ -170,6 +171,11 @@ class View:
         """Rows of adversaries that know more than another: row, both in words, and the gain."""
         return words.led(self.board)
 
+    @cached_property
+    def operating(self) -> list[Line]:
+        """Kinds of defenses at equal accuracy."""
+        return operating(self.board)
+
     @property
     def naive(self) -> list[Row]:
         """Rows of adversaries that do not expect the defense."""
@@ -277,6 +283,7 @@ def render(
         views=views,
         columns=COLUMNS,
         details=DETAILS,
+        prices=HEADINGS,
         quality=QUALITY_DIGITS,
         threats=_threats(boards),
         flag_counts=_flag_counts(boards),

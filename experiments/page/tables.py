@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Sequence
 
 from experiments.page.flags import explain
+from experiments.page.operating import as_markdown
 from experiments.page.words import (
     adversary,
     attacker_selected,
@@ -190,7 +191,7 @@ def to_markdown(boards: Sequence[Board], *, link: str = "") -> str:
             columns = {**COLUMNS, gain: lambda r: rate(_mean(r.adaptive_gain))}
             shown = ["cut", "defense", "leakage", "best attack", gain]
             parts.append(_table(naive, shown, columns))
-        parts += [*_leads(board), *_besides(board), *_failures(board)]
+        parts += [*as_markdown(board, _plain), *_leads(board), *_besides(board), *_failures(board)]
         parts += [f"Note: {_plain(note)}." for note in board.notes]
     parts.append(_reading(boards, link))
     return "\n\n".join(parts) + "\n"

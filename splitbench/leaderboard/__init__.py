@@ -8,6 +8,7 @@ compared: one protocol, one model, the very same images.
 
 from splitbench.leaderboard.board import UNRANKED, Board, boards
 from splitbench.leaderboard.evidence import Evidence, LeaderboardError
+from splitbench.leaderboard.operating import DROPS, Family, families
 from splitbench.leaderboard.rows import (
     QUALITY,
     RECOGNITION,
@@ -19,16 +20,19 @@ from splitbench.leaderboard.rows import (
 )
 
 __all__ = [
+    "DROPS",
     "QUALITY",
     "RECOGNITION",
     "UNRANKED",
     "Board",
     "Entry",
     "Evidence",
+    "Family",
     "Inferred",
     "Lead",
     "LeaderboardError",
     "Recognition",
     "Row",
     "boards",
+    "families",
 ]

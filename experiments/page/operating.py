@@ -1,0 +1,80 @@
+"""What each kind of defense is worth at a given loss of accuracy, for page and Markdown."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from experiments.page.words import between, milliseconds, rate, size
+from splitbench.leaderboard import DROPS, Board, Row, families
+from splitbench.record import Interval
+
+POINTS = tuple(round(100 * drop) for drop in DROPS)
+HEADINGS = tuple(f"at most {n} point{'s' if n > 1 else ''}" for n in POINTS)
+
+
+@dataclass(frozen=True)
+class Point:
+    """What stands in one column.
+
+    Attributes:
+        leakage: Of the row that leaks least at this price; None where no setting is so cheap.
+        setting: Its knob.
+        cost: Its payload and the time of its client.
+    """
+
+    leakage: Interval | None = None
+    setting: str = ""
+    cost: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One kind of defense at one cut."""
+
+    cut: str
+    kind: str
+    settings: int
+    points: tuple[Point, ...]
+
+
+def operating(board: Board) -> list[Line]:
+    """All lines of a board; none where nothing was defended."""
+    return [
+        Line(one.cut, one.kind, one.settings, tuple(_point(row) for row in one.at.values()))
+        for one in families(board)
+    ]
+
+
+def as_markdown(board: Board, plain: Callable[[str], str]) -> list[str]:
+    """A sentence and a table; nothing where nothing was defended.
+
+    Args:
+        board: The rows.
+        plain: Makes a text harmless.
+    """
+    lines = operating(board)
+    if not lines:
+        return []
+    names = ("cut", "defense", "settings", *HEADINGS)
+    rows = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
+    for line in lines:
+        cells = (line.cut, line.kind, str(line.settings), *map(_in_words, line.points))
+        rows.append("| " + " | ".join(map(plain, cells)) + " |")
+    text = (
+        "At equal accuracy: the least leakage among the settings that were run and that lose no "
+        "more than so many points of accuracy, with payload and time of the client."
+    )
+    return [text, "\n".join(rows)]
+
+
+def _point(row: Row | None) -> Point:
+    if row is None:
+        return Point()
+    cost = f"{size(row.payload_bytes_mean)}, {milliseconds(row.client_ms)} ms"
+    return Point(row.closed, row.setting, cost)
+
+
+def _in_words(point: Point) -> str:
+    if point.leakage is None:
+        return "—"
+    leak = f"{rate(point.leakage.mean)} ({between(point.leakage)})"
+    return "; ".join(part for part in (leak, point.setting, point.cost) if part)

@@ -51,6 +51,10 @@ class GaussianNoise(AdditiveNoise):
         """Standard normal noise."""
         return normal_like(like, generator)
 
+    def information(self, features: Tensors) -> Tensors | None:
+        """``1 / std^2`` of each tensor; None where the noise is off."""
+        return None if self.noise_std == 0 else tuple(s**-2 for s in self.stds(features))
+
     def negative_log_likelihood(
         self, observed: Tensors, features: Tensors, *, observations: int = 1
     ) -> Float[Tensor, " b"] | None:

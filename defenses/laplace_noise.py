@@ -65,6 +65,10 @@ class LaplaceNoise(AdditiveNoise):
         stacks = [torch.stack(parts) for parts in zip(*observations, strict=True)]
         return tuple(_median(stack) for stack in stacks)
 
+    def information(self, features: Tensors) -> Tensors | None:
+        """``1 / b^2 = 2 / std^2`` of each tensor; None where the noise is off."""
+        return None if self.noise_std == 0 else tuple(2 * s**-2 for s in self.stds(features))
+
     def negative_log_likelihood(
         self, observed: Tensors, features: Tensors, *, observations: int = 1
     ) -> Float[Tensor, " b"] | None:

@@ -185,6 +185,12 @@ class VariationalBottleneck(Defense):
             total = total + ((squared + spread) / 2).unsqueeze(-1).flatten(1).sum(1)
         return total
 
+    def information(self, features: Tensors) -> Tensors:
+        """Of a normal law about its mean, ``1 / variance``, and about its log variance, 1/2."""
+        pairs = halves(features)
+        means = (torch.exp(-spread) for _, spread in pairs)
+        return (*means, *(torch.full_like(spread, 0.5) for _, spread in pairs))
+
     def guarantee(self) -> Guarantee:
         """Empirical."""
         return Guarantee(

@@ -151,6 +151,16 @@ class Defense(Described, nn.Module, ABC):
         del observed, features, observations
         return None
 
+    def information(self, features: Tensors) -> Tensors | None:
+        """Fisher information that one release carries about each feature, in the same order.
+
+        For additive noise it is that of the noise about its place, ``1 / variance`` for a normal
+        one. Shapes broadcast to those of the features. None where the release does not depend
+        smoothly on the features (rounding, erasing) or has no noise; never 0 for these.
+        """
+        del features
+        return None
+
     def guarantee(self) -> Guarantee:
         """What is promised; the default promises nothing."""
         return Guarantee("none", "no formal guarantee")

@@ -1,0 +1,193 @@
+"""How much the release of an image tells about its pixels, in the sense of Fisher.
+
+For a release ``z = f(x) + n`` with noise of Fisher information J per feature the information about
+the image is ``I(x) = (df/dx)^T J (df/dx)``, and its trace per pixel is known as dFIL. The inverse
+``1 / dFIL`` bounds the mean squared error of every *unbiased* estimate. Attackers that have learnt
+are biased and go below it, as they should: it is a scale to calibrate by, and no guarantee.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from splitbench.defense import Defense
+from splitbench.release import Tensors
+
+Client = Callable[[Tensor], Tensors]
+
+
+class NotApplicableError(ValueError):
+    """The release has no Fisher information: it does not depend smoothly on the features."""
+
+
+@dataclass(frozen=True)
+class FisherTrace:
+    """An estimate of the trace of the information, image by image.
+
+    Attributes:
+        trace: ``(b,)``, per squared unit of pixel values in [0, 1].
+        standard_error: Of the estimate, ``(b,)``; 0 where it is exact.
+        pixels: Values of one image.
+    """
+
+    trace: Float[Tensor, " b"]
+    standard_error: Float[Tensor, " b"]
+    pixels: int
+
+    @property
+    def dfil(self) -> Float[Tensor, " b"]:
+        """Information per pixel, averaged over the pixels of each image."""
+        return self.trace / self.pixels
+
+
+def fisher_trace(
+    client: Client,
+    defense: Defense,
+    images: Float[Tensor, "b c h w"],
+    *,
+    probes: int = 64,
+    observations: int = 1,
+    generator: torch.Generator,
+) -> FisherTrace:
+    """Estimate the trace by Hutchinson's method with random signs, by forward-mode products.
+
+    The variance of one probe is ``2 (|I|_F^2 - sum_i I_ii^2)``.
+
+    Args:
+        client: Images to features, differentiable and in eval mode; normalisation of pixels
+            belongs to it.
+        defense: Fitted; says what its noise tells of each feature (`Defense.information`).
+        images: In [0, 1].
+        probes: Random directions, >= 2.
+        observations: Releases of the same image that the adversary sees.
+        generator: Of the directions.
+
+    Raises:
+        NotApplicableError: The defense has no Fisher information.
+        ValueError: Fewer than two probes.
+    """
+    if probes < 2:
+        raise ValueError(f"probes={probes}: want at least 2, for their spread is the error")
+    found = []
+    for _ in range(probes):
+        signs = torch.randint(2, images.shape, generator=generator).to(images) * 2 - 1
+        found.append(_along(client, defense, images, signs))
+    values = observations * torch.stack(found)
+    error = values.std(0) / probes**0.5
+    return FisherTrace(values.mean(0), error, images[0].numel())
+
+
+def exact_fisher_trace(
+    client: Client,
+    defense: Defense,
+    images: Float[Tensor, "b c h w"],
+    *,
+    observations: int = 1,
+) -> FisherTrace:
+    """The same without chance, by one product for each pixel: for small images.
+
+    Raises:
+        NotApplicableError: The defense has no Fisher information.
+    """
+    pixels = images[0].numel()
+    units = torch.eye(pixels).to(images).view(pixels, 1, *images.shape[1:])
+    parts = [_along(client, defense, images, unit.expand_as(images)) for unit in units]
+    trace = observations * torch.stack(parts).sum(0)
+    return FisherTrace(trace, torch.zeros_like(trace), pixels)
+
+
+def fisher_matrix(
+    client: Client,
+    defense: Defense,
+    images: Float[Tensor, "b c h w"],
+    *,
+    observations: int = 1,
+) -> Float[Tensor, "b d d"]:
+    """The whole information about the flattened pixels of each image: for small images.
+
+    Raises:
+        NotApplicableError: The defense has no Fisher information.
+    """
+    pixels = images[0].numel()
+    units = torch.eye(pixels).to(images).view(pixels, 1, *images.shape[1:])
+    columns = []
+    for unit in units:
+        features, slopes = _push(client, images, unit.expand_as(images))
+        weights = _weights(defense, features)
+        rows = [
+            (slope * weight.sqrt()).flatten(1)
+            for slope, weight in zip(slopes, weights, strict=True)
+        ]
+        columns.append(torch.cat(rows, dim=1))
+    jacobian = torch.stack(columns, dim=2)
+    return observations * jacobian.transpose(1, 2) @ jacobian
+
+
+def van_trees(
+    information: Float[Tensor, "b d d"], prior: Float[Tensor, "d d"]
+) -> Float[Tensor, ""]:
+    """Least mean squared error per pixel of *any* estimate, biased or not, under a smooth prior.
+
+    ``tr((E[I(x)] + J)^-1) / d``, with the expectation over images drawn from the prior and J the
+    prior's own information ``E[grad log p grad log p^T]``. For a linear client with normal noise
+    and a normal prior it is the error of the best estimate exactly. It holds only for the prior
+    that is named: pictures have none with finite information, so there it says nothing.
+
+    Args:
+        information: At images drawn from the prior.
+        prior: Information of the prior, symmetric, positive semi-definite.
+
+    References:
+        Van Trees. "Detection, estimation, and modulation theory, part I". 1968.
+        Gill, Levit. "Applications of the van Trees inequality". Bernoulli 1995.
+        doi:10.2307/3318681
+    """
+    total = information.mean(0) + prior
+    bound: Tensor = torch.linalg.inv(total).trace() / len(total)
+    return bound
+
+
+def _along(client: Client, defense: Defense, images: Tensor, direction: Tensor) -> Tensor:
+    """``v^T I(x) v`` for each image."""
+    features, slopes = _push(client, images, direction)
+    parts = [
+        (slope.square() * weight).flatten(1).sum(1)
+        for slope, weight in zip(slopes, _weights(defense, features), strict=True)
+    ]
+    return torch.stack(parts).sum(0)
+
+
+def _push(client: Client, images: Tensor, direction: Tensor) -> tuple[Tensors, Tensors]:
+    """Features, and how they move along a direction of the images."""
+    with torch.no_grad(), _dual_level():
+        moved = client(forward_ad.make_dual(images, direction.contiguous()))
+        pairs = [forward_ad.unpack_dual(f) for f in moved]
+    features = tuple(pair.primal for pair in pairs)
+    # What does not depend on the image at all has no tangent.
+    slopes = tuple(torch.zeros_like(p.primal) if p.tangent is None else p.tangent for p in pairs)
+    return features, slopes
+
+
+@contextmanager
+def _dual_level() -> Iterator[None]:
+    """Forward-mode differentiation, without what torch says of itself when it first does it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)
+        with forward_ad.dual_level():
+            yield
+
+
+def _weights(defense: Defense, features: Tensors) -> Tensors:
+    found = defense.information(features)
+    if found is None:
+        raise NotApplicableError(
+            f"{defense!r} has no Fisher information: it rounds, erases or releases features as "
+            "they are, and noise with a density is what the theory needs"
+        )
+    return tuple(weight.expand_as(f) for weight, f in zip(found, features, strict=True))

@@ -1,0 +1,187 @@
+"""Fisher information of releases against closed forms, and what it bounds."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from worlds import PIXELS, STD, build, gaussian_matrix, linear, smooth_covariance, wiener_risk
+
+from attacks.ridge import Ridge
+from defenses.dropout import Dropout
+from defenses.gaussian_noise import GaussianNoise
+from defenses.laplace_noise import LaplaceNoise
+from defenses.no_defense import NoDefense
+from defenses.quantization import Quantization
+from defenses.top_k import TopK
+from defenses.variational_bottleneck import VariationalBottleneck
+from splitbench.checks.defense_world import defense_world
+from splitbench.fisher import (
+    NotApplicableError,
+    exact_fisher_trace,
+    fisher_matrix,
+    fisher_trace,
+    van_trees,
+)
+from splitbench.models.normalize import Normalize
+from splitbench.rng import isolated, stream
+
+
+class Network(nn.Module):
+    """Two layers with a ReLU between them, in double precision."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(48, 7)
+        )
+
+    def forward(self, images):
+        return (self.layers(images),)
+
+
+def network():
+    with isolated(stream(0, "fisher")):
+        return Network().double().eval()
+
+
+def images(count=4):
+    return torch.rand(count, 1, 4, 4, generator=stream(0, "images"), dtype=torch.float64)
+
+
+class UnitNoise(NoDefense):
+    """Says that it adds normal noise of variance 1."""
+
+    def information(self, features):
+        return tuple(torch.ones(()).to(f) for f in features)
+
+
+@pytest.mark.parametrize("observations", [1, 4])
+def test_a_linear_client_tells_the_norm_of_its_matrix(observations):
+    """O43."""
+    matrix = gaussian_matrix(12)
+    world = build(linear(matrix), defense=GaussianNoise(noise_std=0.6))
+    split, defense = world.deployment.split, world.deployment.defense
+    (std,) = defense.stds((world.targets,))
+    found = exact_fisher_trace(split.client, defense, world.targets[:3], observations=observations)
+    # The worlds' clients take pixels to zero mean and unit variance first.
+    wanted = observations * float(matrix.square().sum()) / (float(std) * STD) ** 2
+    assert found.trace.tolist() == pytest.approx([wanted] * 3, rel=1e-4)
+    assert found.dfil.tolist() == pytest.approx([wanted / PIXELS] * 3, rel=1e-4)
+
+
+def test_random_signs_estimate_what_a_product_per_pixel_computes():
+    """O43: within three standard errors, for a network with a ReLU."""
+    client, shown = network(), images()
+    exact = exact_fisher_trace(client, UnitNoise(), shown)
+    found = fisher_trace(client, UnitNoise(), shown, probes=400, generator=stream(0))
+    off = (found.trace - exact.trace).abs() / found.standard_error
+    assert float(off.max()) < 3
+    assert float(exact.standard_error.max()) == 0
+
+
+def test_the_variance_of_random_signs_is_that_of_the_off_diagonal():
+    """O43: ``2 (|I|_F^2 - sum of the squared diagonal)`` for one probe."""
+    client, shown = network(), images(1)
+    (information,) = fisher_matrix(client, UnitNoise(), shown)
+    outside = information.square().sum() - information.diagonal().square().sum()
+    found = fisher_trace(client, UnitNoise(), shown, probes=4000, generator=stream(0))
+    measured = float(found.standard_error) * math.sqrt(4000)
+    assert measured == pytest.approx(float((2 * outside).sqrt()), rel=0.1)
+
+
+def test_the_matrix_has_the_trace_and_the_jacobian_of_autograd():
+    client, shown = network(), images(2)
+    found = fisher_matrix(client, UnitNoise(), shown)
+    for image, information in zip(shown, found, strict=True):
+        jacobian = torch.autograd.functional.jacobian(lambda x: client(x[None])[0][0], image)
+        rows = jacobian.flatten(1)
+        torch.testing.assert_close(information, rows.T @ rows)
+    trace = exact_fisher_trace(client, UnitNoise(), shown).trace
+    torch.testing.assert_close(found.diagonal(dim1=1, dim2=2).sum(1), trace)
+
+
+def test_normalising_pixels_divides_the_information_by_their_variance():
+    """O44."""
+    normalize = Normalize(1, mean=(0.4,), std=(0.25,)).double()
+    client, shown = network(), images()
+    inside = exact_fisher_trace(client, UnitNoise(), normalize(shown)).trace
+    through = exact_fisher_trace(lambda x: client(normalize(x)), UnitNoise(), shown).trace
+    torch.testing.assert_close(through, inside / 0.25**2)
+
+
+@pytest.mark.parametrize(
+    "defense",
+    [
+        NoDefense(),
+        Quantization(bits=4),
+        TopK(share=0.5),
+        Dropout(rate=0.5),
+        GaussianNoise(noise_std=0.0),
+        LaplaceNoise(noise_std=0.0),
+    ],
+    ids=repr,
+)
+def test_what_rounds_erases_or_adds_nothing_has_no_information_rather_than_none(defense):
+    """O46."""
+    world = defense_world()
+    deployed = world.deploy(defense)
+    with pytest.raises(NotApplicableError, match="no Fisher information"):
+        exact_fisher_trace(deployed.split.client, deployed.defense, world.targets[:2])
+
+
+def test_one_probe_has_no_error_and_is_refused():
+    with pytest.raises(ValueError, match="probes=1"):
+        fisher_trace(network(), UnitNoise(), images(), probes=1, generator=stream(0))
+
+
+@pytest.mark.parametrize("kind", [GaussianNoise, LaplaceNoise])
+def test_the_information_of_noise_is_the_variance_of_its_score(kind):
+    world = defense_world()
+    deployed = world.deploy(kind(noise_std=0.5))
+    features = tuple(f[:1].double() for f in deployed.features(world.targets))
+    place = tuple(f.expand(20_000, *f.shape[1:]).clone().requires_grad_() for f in features)
+    sent = deployed.defense.protect(place, generator=stream(0, "score"))
+    surprise = deployed.defense.negative_log_likelihood(tuple(s.detach() for s in sent), place)
+    (score,) = torch.autograd.grad(surprise.sum(), place)
+    (weight,) = deployed.defense.information(features)
+    assert float(score.square().mean()) == pytest.approx(float(weight.mean()), rel=0.02)
+
+
+def test_the_information_of_a_drawn_variance_counts_both_of_its_parameters():
+    defense = VariationalBottleneck(beta=0.1)
+    mean, spread = torch.zeros(40_000, 2).double(), torch.full((40_000, 2), 0.7).double()
+    place = (mean.clone().requires_grad_(), spread.clone().requires_grad_())
+    sent = defense.protect(place, generator=stream(0))
+    surprise = defense.negative_log_likelihood(tuple(s.detach() for s in sent), place)
+    scores = torch.autograd.grad(surprise.sum(), place)
+    for score, weight in zip(scores, defense.information((mean, spread)), strict=True):
+        assert float(score.square().mean()) == pytest.approx(float(weight.mean()), rel=0.03)
+
+
+def linear_world(noise_std):
+    matrix, covariance = gaussian_matrix(12), smooth_covariance()
+    defense = GaussianNoise(noise_std=noise_std)
+    world = build(linear(matrix), defense=defense, covariance=covariance)
+    (std,) = world.deployment.defense.stds((world.targets,))
+    return world, wiener_risk(matrix, float(std), covariance), covariance
+
+
+def test_van_trees_is_the_bayes_risk_where_all_is_linear_and_normal():
+    """O6, with the information that the real defense reports."""
+    world, risk, covariance = linear_world(0.6)
+    deployed = world.deployment
+    information = fisher_matrix(deployed.split.client, deployed.defense, world.targets[:2])
+    prior = torch.linalg.inv(covariance) / STD**2  # in pixels rather than in deviations
+    bound = van_trees(information.double(), prior) / STD**2
+    assert float(bound) == pytest.approx(risk, rel=1e-4)
+
+
+def test_a_learnt_attack_goes_below_what_binds_the_unbiased_only():
+    """O6: at much noise 1 / dFIL exceeds the variance of the pixels; ridge does not."""
+    world, risk, _ = linear_world(3.0)
+    deployed = world.deployment
+    dfil = exact_fisher_trace(deployed.split.client, deployed.defense, world.targets[:1]).dfil
+    unbiased = 1 / float(dfil) / STD**2
+    error = world.attacked_by(Ridge()).error
+    assert risk <= error * 1.02 < 1.05 < unbiased

@@ -9,6 +9,8 @@ from defenses.distillation_bottleneck import DistillationBottleneck
 from defenses.dropout import Dropout
 from defenses.gaussian_noise import GaussianNoise
 from defenses.laplace_noise import LaplaceNoise
+from defenses.local_dp_gaussian import LocalDpGaussian
+from defenses.local_dp_laplace import LocalDpLaplace
 from defenses.quantization import Quantization
 from defenses.secret_permutation import SecretPermutation
 from defenses.secret_rotation import SecretRotation
@@ -19,6 +21,15 @@ from splitbench.defense import Defense
 TINY: dict[type[Defense], list[dict[str, Any]]] = {
     GaussianNoise: [{"noise_std": 0.5, "finetune_epochs": 1}],
     LaplaceNoise: [{"noise_std": 0.5, "finetune_epochs": 1}],
+    # Epsilons at which something is left of the features in 240 examples.
+    LocalDpGaussian: [
+        {"epsilon": 500.0, "clip": 1.0, "finetune_epochs": 1},
+        {"epsilon": 100.0, "channels": 1, "stride": 2, "finetune_epochs": 1},
+    ],
+    LocalDpLaplace: [
+        {"epsilon": 2000.0, "clip": 5.0, "finetune_epochs": 1},
+        {"epsilon": 100.0, "channels": 1, "stride": 2, "finetune_epochs": 1},
+    ],
     Quantization: [
         {"bits": 6, "finetune_epochs": 1},
         {"bits": 6, "finetune_epochs": 1, "trains": "both"},

@@ -16,11 +16,13 @@ References:
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
 from scipy.special import betaincinv, ndtri
 from torch import Tensor
+from torch.nn import functional
 
 from splitbench.defense import Defense
 from splitbench.gaussian_dp import epsilon_of
@@ -183,7 +185,7 @@ def _lines(pair: Pair, first: Tensor, second: Tensor) -> Tensor:
     # Also where there is no noise at all; what differs is then what is looked for.
     floor = RIDGE * spread.diagonal().mean() + TINY * apart.square().mean().clamp(min=1)
     whitened = torch.linalg.solve(spread + floor * torch.eye(len(spread)).double(), apart)
-    return torch.stack([apart, whitened / torch.linalg.vector_norm(whitened)], dim=1)
+    return torch.stack([apart, functional.normalize(whitened, dim=0)], dim=1)
 
 
 def _projected(
@@ -203,14 +205,16 @@ def _counted(seen: Array, choosing: int, rule: _Rule) -> tuple[float, float]:
     best = (-math.inf, -math.inf)
     for line in seen:
         places = np.unique(np.quantile(line[:, :choosing], np.linspace(0, 1, THRESHOLDS)))
-        for sign in (1, -1):  # the first input above the threshold, or below it
-            ours, theirs = (
-                rule.bounds(*_above(sign * part, sign * places), part.shape[1])
-                for part in (line[:, :choosing], line[:, choosing:])
+        for order, sign in product((1, -1), (1, -1)):  # who is taken for the first, above or below
+            first, other = (
+                sign * part[::order] for part in (line[:, :choosing], line[:, choosing:])
             )
-            at = int(np.argmax(ours))
-            if ours[at] > best[0]:  # and nothing else: what counts may not choose
-                best = float(ours[at]), float(theirs[at])
+            found = rule.bounds(*_above(first, sign * places), choosing)
+            at = int(np.argmax(found))
+            if found[at] > best[0]:  # and nothing else: what counts may not choose
+                place = sign * places[at : at + 1]
+                counted = rule.bounds(*_above(other, place), other.shape[1])
+                best = float(found[at]), float(counted[0])
     return best
 
 

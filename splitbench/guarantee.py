@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from splitbench.gaussian_dp import delta_of, epsilon_of
-from splitbench.guessing import bounded_guess, gaussian_guess
+from splitbench.guessing import bounded_guess, gaussian_guess, gaussian_reconstruction
 
 Kind = Literal["none", "empirical", "local_dp"]
 SLACK = 1e-9  # relative: what rounding may take from a delta
@@ -116,10 +116,32 @@ class Guarantee:
         Returns:
             A rate in [1 / N, 1]; 1 where nothing formal is promised.
         """
-        best = bounded_guess(epsilon=self.epsilon, delta=self.delta, candidates=candidates)
-        if self.mu is None:
-            return best
-        return min(best, gaussian_guess(mu=self.mu, candidates=candidates))
+        if self.mu is not None:
+            return gaussian_guess(mu=self.mu, candidates=candidates)
+        return bounded_guess(epsilon=self.epsilon, delta=self.delta, candidates=candidates)
+
+    def best_reconstruction(self, *, prior: float) -> float:
+        """How often anybody can at best rebuild an input well enough, whatever that means.
+
+        Args:
+            prior: How often the best guess without any message is good enough, in [0, 1].
+
+        Returns:
+            A rate from `prior` to 1; 1 where nothing formal is promised.
+
+        Raises:
+            ValueError: A prior that is no rate.
+        """
+        if not 0 <= prior <= 1:
+            raise ValueError(f"prior={prior}: must lie between 0 and 1")
+        if not self.formal:
+            return 1.0
+        if self.mu is not None:
+            return gaussian_reconstruction(mu=self.mu, prior=prior)
+        # By how much likelier right guesses become, and by how much rarer wrong ones.
+        right = self.delta + (math.exp(min(self.epsilon + math.log(prior), 0.0)) if prior else 0.0)
+        wrong = math.exp(-self.epsilon) * (1 - prior - self.delta)
+        return min(right, 1 - wrong, 1.0)
 
     def to_record(self) -> dict[str, Any]:
         """Plain values for a record; what is infinite or not defined is None."""

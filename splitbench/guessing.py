@@ -12,7 +12,12 @@ References:
 
 import math
 
+from scipy.optimize import minimize_scalar
 from scipy.special import ndtr, ndtri
+
+from splitbench.gaussian_dp import delta_of
+
+SURE = 10.0  # standard deviations beyond which a normal variable is not found
 
 
 def bounded_guess(*, epsilon: float, delta: float = 0.0, candidates: int) -> float:
@@ -44,20 +49,45 @@ def bounded_guess(*, epsilon: float, delta: float = 0.0, candidates: int) -> flo
 def gaussian_guess(*, mu: float, candidates: int) -> float:
     """Bound on naming one of N equally likely inputs from a mu-GDP message.
 
-    Args:
-        mu: >= 0; of all messages together.
-        candidates: N, >= 1.
+    The least of `bounded_guess` over all pairs (epsilon, delta) of the privacy curve; each of them
+    is a bound, so none is lost where the search for the least ends early. Exact for two inputs, for
+    which it is ``Phi(mu / 2)``.
 
-    Returns:
-        ``Phi(mu + Phi^-1(1 / N))``.
+    Args:
+        mu: Finite, >= 0; of all messages together.
+        candidates: N, >= 1.
 
     Raises:
         ValueError: A value is out of its range.
     """
     _check_candidates(candidates)
-    if not mu >= 0:
-        raise ValueError(f"mu={mu}: must not be negative")
-    return float(ndtr(mu + ndtri(1 / candidates)))
+
+    def bound(epsilon: float) -> float:
+        delta = delta_of(epsilon=epsilon, mu=mu)
+        return bounded_guess(epsilon=epsilon, delta=delta, candidates=candidates)
+
+    # Beyond, delta is so small that a larger epsilon only loosens the bound.
+    highest = mu * (mu / 2 + SURE)
+    inside = minimize_scalar(bound, bounds=(0.0, highest), method="bounded") if mu > 0 else None
+    return min(bound(0.0), 1.0 if inside is None else float(inside.fun))
+
+
+def gaussian_reconstruction(*, mu: float, prior: float) -> float:
+    """Bound on rebuilding a secret, whatever its distribution, from a mu-GDP message.
+
+    Args:
+        mu: >= 0; of all messages together.
+        prior: How often the best guess without any message is near enough to count, in [0, 1].
+
+    Returns:
+        ``Phi(mu + Phi^-1(prior))``: how often any guess that has seen the message is.
+
+    Raises:
+        ValueError: A value is out of its range.
+    """
+    if not (mu >= 0 and 0 <= prior <= 1):
+        raise ValueError(f"mu={mu}, prior={prior}: want mu >= 0, prior in [0, 1]")
+    return float(ndtr(mu + ndtri(prior)))
 
 
 def _check_candidates(candidates: int) -> None:

@@ -195,6 +195,12 @@ def test_a_delta_of_nothing_is_refused():
         LocalDpGaussian(epsilon=1.0, delta=0.0)
 
 
+def test_the_server_is_bounded_like_everybody_else():
+    """The figure that the documentation gives."""
+    best = LocalDpGaussian(epsilon=8.0).guarantee().best_guess(candidates=10)
+    assert best == pytest.approx(0.52, abs=0.005)
+
+
 # Audits.
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from splitbench.gaussian_dp import delta_of, epsilon_of, mu_of, noise_std
-from splitbench.guarantee import local_privacy
-from splitbench.guessing import bounded_guess, gaussian_guess
+from splitbench.guarantee import NO_GUARANTEE, local_privacy
+from splitbench.guessing import bounded_guess, gaussian_guess, gaussian_reconstruction
 from splitbench.rng import stream
 
 EPSILONS = (0.0, 1e-3, 0.1, 1.0, 8.0, 100.0, 2000.0)
@@ -84,6 +84,8 @@ def test_enough_privacy_without_any_epsilon_costs_none():
         (lambda: bounded_guess(epsilon=-1, candidates=2), "epsilon=-1"),
         (lambda: bounded_guess(epsilon=1, candidates=0), "candidates=0"),
         (lambda: gaussian_guess(mu=-1, candidates=2), "mu=-1"),
+        (lambda: gaussian_reconstruction(mu=1, prior=2), "prior=2"),
+        (lambda: local_privacy(epsilon=1).best_reconstruction(prior=-1), "prior=-1"),
     ],
 )
 def test_what_makes_no_sense_is_refused(call, complaint):
@@ -107,8 +109,10 @@ def test_the_rate_of_naming_one_of_n_inputs_has_its_known_values():
     """O38, and the closed form for Gaussian noise."""
     rates = [bounded_guess(epsilon=e, candidates=n) for e, n in ((1, 10), (4, 1000), (8, 50257))]
     assert rates == pytest.approx([0.23197, 0.05182, 0.05599], abs=5e-6)
-    gauss = [gaussian_guess(mu=mu, candidates=10) for mu in (0.5, 1, 2, 4)]
+    gauss = [gaussian_reconstruction(mu=mu, prior=0.1) for mu in (0.5, 1, 2, 4)]
     assert gauss == pytest.approx([0.217, 0.389, 0.764, 0.997], abs=5e-4)
+    rare = [gaussian_reconstruction(mu=mu, prior=1e-3) for mu in (0.5, 1, 2, 4)]
+    assert rare == pytest.approx([0.0048, 0.0183, 0.138, 0.819], abs=5e-4)
     assert bounded_guess(epsilon=math.inf, candidates=7) == 1.0
 
 
@@ -134,19 +138,45 @@ def test_the_best_guess_among_equidistant_codewords_stays_under_the_gaussian_bou
     error = 3 * math.sqrt(rate * (1 - rate) / draws)
     assert rate <= gaussian_guess(mu=mu, candidates=n) + error
     assert rate > 1 / n
-    # Two codewords are the least favourable pair: (0, mu) reaches Phi(mu / 2), not the bound,
-    # which allows for a best guess that knows one of the two for certain not to be sent.
-    if n == 2:
-        assert rate == pytest.approx(0.5 * math.erfc(-mu / 2 / math.sqrt(2)), abs=error)
+    assert gaussian_guess(mu=mu, candidates=n) < gaussian_reconstruction(mu=mu, prior=1 / n)
+    if n == 2:  # the bound is attained
+        assert gaussian_guess(mu=mu, candidates=2) == pytest.approx(rate, abs=error)
+
+
+def test_two_inputs_are_told_apart_as_well_as_two_normal_variables():
+    for mu in (0.0, 0.3, 2.0, 8.0):
+        exact = 0.5 * math.erfc(-mu / 2 / math.sqrt(2))
+        assert gaussian_guess(mu=mu, candidates=2) == pytest.approx(exact, rel=1e-6)
+    assert gaussian_guess(mu=3.0, candidates=1) == 1.0
 
 
 def test_approximate_privacy_bounds_guesses_too():
     mu = mu_of(epsilon=2, delta=1e-3)
     guarantee = local_privacy(epsilon=2, delta=1e-3, mu=mu)
-    loose = bounded_guess(epsilon=2, delta=1e-3, candidates=10)
-    assert guarantee.best_guess(candidates=10) == pytest.approx(
-        gaussian_guess(mu=mu, candidates=10)
-    )
-    assert guarantee.best_guess(candidates=10) < loose
-    assert loose > bounded_guess(epsilon=2, candidates=10)
+    loose = local_privacy(epsilon=2, delta=1e-3)
+    pure = local_privacy(epsilon=2)
+    best = [g.best_guess(candidates=10) for g in (guarantee, pure, loose)]
+    assert best[0] < best[2]
+    assert best[1] < best[2]
     assert bounded_guess(epsilon=0, delta=1, candidates=10) == 1
+
+
+@pytest.mark.parametrize("epsilon", [0.1, 1.0, 8.0])
+def test_randomised_response_attains_the_bound_on_reconstruction(epsilon):
+    """One of two values, sent truly e^epsilon times as often: from either prior of a reference."""
+    honest = math.exp(epsilon) / (1 + math.exp(epsilon))
+    pure = local_privacy(epsilon=epsilon)
+    assert pure.best_reconstruction(prior=1 - honest) == pytest.approx(honest)
+    assert pure.best_reconstruction(prior=0.0) == 0.0
+    assert pure.best_reconstruction(prior=1.0) == 1.0
+    assert NO_GUARANTEE.best_reconstruction(prior=0.0) == 1.0
+
+
+def test_the_gaussian_bound_on_reconstruction_is_the_least_over_its_curve():
+    mu, prior = 1.3, 0.05
+    curve = [math.exp(e / 50) * prior + delta_of(epsilon=e / 50, mu=mu) for e in range(300)]
+    assert gaussian_reconstruction(mu=mu, prior=prior) == pytest.approx(min(curve), rel=1e-4)
+    epsilon, delta = 2.0, delta_of(epsilon=2.0, mu=mu)
+    loose = local_privacy(epsilon=epsilon, delta=delta)
+    tight = local_privacy(epsilon=epsilon, delta=delta, mu=mu)
+    assert tight.best_reconstruction(prior=prior) < loose.best_reconstruction(prior=prior)

@@ -8,13 +8,19 @@ import math
 
 import pytest
 import torch
+from hydra import compose, initialize_config_module
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
 from defenses.no_defense import NoDefense
+from experiments.compose import plain
+from experiments.console import Reporter
+from experiments.job import Job
+from experiments.judge import Judge
 from experiments.page import words
 from experiments.page.render import render
 from experiments.page.tables import to_csv, to_markdown
+from experiments.store import Store
 from splitbench.audit import audit, canaries
 from splitbench.checks.defense_world import defense_world
 from splitbench.gaussian_dp import epsilon_of, mu_of
@@ -146,6 +152,17 @@ def test_training_with_differential_privacy_promises_nothing_about_an_input_at_i
     spent = epsilon_of(delta=1e-5, mu=math.sqrt(training["steps"]) / training["multiplier"])
     pairs = canaries(deployed.features(world.targets))[-1:]
     assert audit(deployed.defense, pairs, generator=stream(0, "audit")).epsilon > 5 > 3 * spent
+
+
+def test_a_record_of_sixteen_observations_holds_the_promise_over_all_of_them(tmp_path):
+    overrides = ["defense=local_dp_gaussian", "defense.finetune_epochs=0", "threat=repeated"]
+    with initialize_config_module("configs", version_base="1.3"):
+        config = compose("run", overrides=["debug=smoke", "cuts=[relu3]", *overrides])
+    job = Job(plain(config), Store(tmp_path), Reporter("test", interactive=False))
+    judge = Judge(job)
+    judge.see(job.target(job.cuttable.find("relu3")))
+    told = Guarantee.from_record(judge.facts("relu3")["guarantee"])
+    assert told == GAUSSIAN.over(messages=16)
 
 
 def private_boards(observations=1, guarantee=GAUSSIAN):

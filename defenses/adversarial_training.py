@@ -12,7 +12,8 @@ from torch.nn import functional
 from defenses.fine_tuning import check_schedule, fine_tune, trainable
 from defenses.proxy_decoder import ProxyDecoder
 from splitbench.data.images import LabeledImages
-from splitbench.defense import Defense, Guarantee, OnStep, silent
+from splitbench.defense import Defense, OnStep, silent
+from splitbench.guarantee import Guarantee
 from splitbench.release import Tensors, TensorSpec
 from splitbench.rng import isolated
 from splitbench.split import Split

@@ -10,7 +10,8 @@ from torch.nn import functional
 from defenses.bottleneck import NarrowingClient, WideningServer
 from defenses.fine_tuning import fine_tune
 from splitbench.data.images import LabeledImages
-from splitbench.defense import Defense, Guarantee, OnStep, silent
+from splitbench.defense import Defense, OnStep, silent
+from splitbench.guarantee import Guarantee
 from splitbench.release import Tensors
 from splitbench.split import Split
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from defenses.fine_tuned_server import FineTunedServer
 from defenses.noise_scale import NoiseScale
 from splitbench.data.images import LabeledImages
-from splitbench.defense import Guarantee
+from splitbench.guarantee import Guarantee
 from splitbench.release import Tensors, channel_axis
 from splitbench.split import Split
 

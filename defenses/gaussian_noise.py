@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from defenses.additive_noise import AdditiveNoise
+from defenses.noise_laws import gaussian_surprise
 from splitbench.release import Tensors
 from splitbench.rng import normal_like
 
@@ -65,6 +66,4 @@ class GaussianNoise(AdditiveNoise):
         """
         if self.noise_std == 0:
             return None
-        parts = zip(observed, features, self.stds(features), strict=True)
-        errors = [((z - f) / std).flatten(1).square().sum(1) for z, f, std in parts]
-        return torch.stack(errors).sum(0) * observations / 2
+        return gaussian_surprise(observed, features, self.stds(features), observations)

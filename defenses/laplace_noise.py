@@ -1,12 +1,11 @@
 """Laplace noise on the released features."""
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from defenses.additive_noise import AdditiveNoise
+from defenses.noise_laws import laplace_like, laplace_surprise, median
 from splitbench.release import Tensors
 
 
@@ -49,12 +48,8 @@ class LaplaceNoise(AdditiveNoise):
     """
 
     def noise(self, like: Tensor, *, generator: torch.Generator) -> Tensor:
-        """Laplace noise of variance 1: the difference of two exponential variables."""
-        first, second = (
-            torch.empty(like.shape, dtype=like.dtype).exponential_(generator=generator)
-            for _ in range(2)
-        )
-        return ((first - second) / math.sqrt(2)).to(like.device)
+        """Laplace noise of variance 1."""
+        return laplace_like(like, generator)
 
     def pool(self, observations: list[Tensors]) -> Tensors:
         """The median of the releases: the maximum likelihood estimate of the features.
@@ -62,8 +57,7 @@ class LaplaceNoise(AdditiveNoise):
         For an even number, the middle of the two middle values. The mean would serve the
         adversary worse; neither is sufficient.
         """
-        stacks = [torch.stack(parts) for parts in zip(*observations, strict=True)]
-        return tuple(_median(stack) for stack in stacks)
+        return median(observations)
 
     def information(self, features: Tensors) -> Tensors | None:
         """``1 / b^2 = 2 / std^2`` of each tensor; None where the noise is off."""
@@ -80,36 +74,4 @@ class LaplaceNoise(AdditiveNoise):
         """
         if self.noise_std == 0:
             return None
-        total = torch.zeros(len(observed[0]), device=observed[0].device)
-        for z, f, std in zip(observed, features, self.stds(features), strict=True):
-            distance = (z - f).abs() / (std / math.sqrt(2))
-            total = total + _median_surprise(distance, observations).flatten(1).sum(1)
-        return total
-
-
-def _median(stack: Tensor) -> Tensor:
-    ordered = stack.sort(0).values
-    k = len(stack)
-    return (ordered[(k - 1) // 2] + ordered[k // 2]) / 2
-
-
-def _median_surprise(distance: Tensor, k: int) -> Tensor:
-    """``-log density`` of the median of k Laplace variables of scale 1, up to a constant.
-
-    With ``q = exp(-a) / 2``, the tail beyond distance a: an odd ``k = 2n + 1`` has the density
-    ``(q (1 - q))^n q``. An even ``k = 2n`` integrates over the gap between the two middle values,
-    ``e^{-2na} (2^{-n} / n + integral over s in [0, a] of (e^s - 1/2)^{n-1})``; the integral obeys
-    a recursion in n, scaled here by ``e^{-(n-1)a}`` so that nothing overflows.
-    """
-    a = distance.double()
-    q = torch.exp(-a) / 2
-    if k % 2:
-        n = (k - 1) // 2
-        surprise = (n + 1) * a - n * torch.log1p(-q)
-    else:
-        n = k // 2
-        integral = a
-        for m in range(1, n):
-            integral = ((1 - q) ** m - q**m) / m - q * integral
-        surprise = (n + 1) * a - torch.log(integral + q ** (n - 1) / (2 * n))
-    return surprise.to(distance.dtype)
+        return laplace_surprise(observed, features, self.stds(features), observations)

@@ -5,8 +5,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from defenses.penalized_training import PenalizedTraining
-from splitbench.defense import Guarantee
 from splitbench.dependence import ESTIMATORS, LEAST, Estimator, distance_correlation
+from splitbench.guarantee import Guarantee
 from splitbench.release import Tensors
 
 

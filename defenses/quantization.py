@@ -9,7 +9,8 @@ from torch.nn import functional
 from defenses.fine_tuning import check_schedule, fine_tune
 from splitbench.codecs.uniform import Uniform
 from splitbench.data.images import LabeledImages
-from splitbench.defense import Defense, Guarantee, OnStep, silent
+from splitbench.defense import Defense, OnStep, silent
+from splitbench.guarantee import Guarantee
 from splitbench.release import Tensors
 from splitbench.split import Split
 

@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from splitbench.data.images import LabeledImages
-from splitbench.defense import Defense, Guarantee, OnStep, silent
+from splitbench.defense import Defense, OnStep, silent
+from splitbench.guarantee import Guarantee
 from splitbench.key import KeyAction
 from splitbench.release import Tensors
 from splitbench.split import Split

@@ -10,7 +10,7 @@ from torch import Tensor
 from defenses.fine_tuned_server import FineTunedServer
 from splitbench.codecs.grid import Grid
 from splitbench.codecs.uniform import Uniform
-from splitbench.defense import Guarantee
+from splitbench.guarantee import Guarantee
 from splitbench.release import Tensors
 from splitbench.rng import uniform_like
 

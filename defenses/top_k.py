@@ -6,7 +6,7 @@ import torch
 
 from defenses.fine_tuned_server import FineTunedServer
 from splitbench.codecs.top_k import TopK as TopKCodec
-from splitbench.defense import Guarantee
+from splitbench.guarantee import Guarantee
 from splitbench.release import Tensors
 
 

@@ -13,7 +13,8 @@ from torch.nn import functional
 from defenses.bottleneck import WideningServer, narrowing
 from defenses.fine_tuning import check_schedule, fine_tune
 from splitbench.data.images import LabeledImages
-from splitbench.defense import Defense, Guarantee, OnStep, silent
+from splitbench.defense import Defense, OnStep, silent
+from splitbench.guarantee import Guarantee
 from splitbench.release import Tensors, TensorSpec
 from splitbench.rng import normal_like
 from splitbench.split import Split

@@ -83,7 +83,7 @@ class Judge:
         flops = deployment.split.cut
         payload = target.payload_bytes()
         right = int((target.logits().argmax(1) == self.labels).sum())
-        promise = deployment.defense.guarantee()
+        promise = deployment.defense.guarantee().over(messages=self.job.threat.observations)
         self._facts[cut] = {
             "utility": {
                 "accuracy": interval(wilson(right, len(self.labels))),
@@ -92,7 +92,7 @@ class Judge:
             "floors": {k: float(v.mean()) for k, v in self._floors[cut].items()},
             "ceilings": {k: float(v.mean()) for k, v in self._ceiling.items()},
             "unavailable": dict(self.scoring.unavailable),
-            "guarantee": {"kind": promise.kind, "statement": promise.statement},
+            "guarantee": promise.to_record(),
             "diagnostics": {
                 "payload_class_p": payload_class_p(payload.cpu().numpy(), self.labels.cpu().numpy())
             },

@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
@@ -12,25 +11,11 @@ from torch import Tensor, nn
 from splitbench.codec import Codec
 from splitbench.data.images import LabeledImages
 from splitbench.described import Described
+from splitbench.guarantee import NO_GUARANTEE, Guarantee
 from splitbench.key import KeyAction
 from splitbench.progress import Progress
 from splitbench.release import Tensors
 from splitbench.split import Split
-
-
-@dataclass(frozen=True)
-class Guarantee:
-    """What a defense promises, and under which assumptions.
-
-    Attributes:
-        kind: ``none`` (nothing is claimed) or ``empirical`` (only the attacks of this benchmark
-            speak for it). Formal kinds come with the mechanisms that have them.
-        statement: One sentence for the leaderboard.
-    """
-
-    kind: Literal["none", "empirical"]
-    statement: str
-
 
 OnStep = Callable[[Progress], None]
 
@@ -162,5 +147,9 @@ class Defense(Described, nn.Module, ABC):
         return None
 
     def guarantee(self) -> Guarantee:
-        """What is promised; the default promises nothing."""
-        return Guarantee("none", "no formal guarantee")
+        """What one message promises about the input behind it; the default promises nothing.
+
+        How the client was trained has no part in it, nor has differential privacy in training:
+        see `Guarantee`.
+        """
+        return NO_GUARANTEE

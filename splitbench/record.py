@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from splitbench.guarantee import Guarantee
+
 SCHEMA = 2
 Status = Literal["ok", "failed", "not_applicable"]
 _LATER = frozenset({"secret"})  # fields that a cell may lack: their default is what was meant
@@ -87,6 +89,8 @@ class Record:
         cost: ``payload_bytes_mean/max``, ``client_ms``, ``server_ms``, ``encode_ms``,
             ``decode_ms`` (medians, with ``_p95``), ``client_flops``, ``server_flops``,
             ``client_params``, ``attack_seconds``, ``queries``.
+        guarantee: What the defense promises over all messages that the adversary observes
+            (`splitbench.guarantee.Guarantee.to_record`).
         traits: What says which releases can be computed from which others: ``exact`` (the
             undefended features, and a lossless codec), ``lossless`` (the codec),
             ``changes_client``, ``stochastic`` (fresh randomness in every message), and the
@@ -119,7 +123,7 @@ class Record:
     ceilings: Mapping[str, float] = field(default_factory=dict)
     unavailable: Mapping[str, str] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
-    guarantee: Mapping[str, str] = field(default_factory=dict)
+    guarantee: Mapping[str, Any] = field(default_factory=dict)
     traits: Mapping[str, Any] = field(default_factory=dict)
     diagnostics: Mapping[str, float] = field(default_factory=dict)
     images: Mapping[str, int] = field(default_factory=dict)
@@ -156,6 +160,7 @@ class Record:
                 key: Interval(**_keywords(Interval, value, f"{name}.{key}"))
                 for key, value in raw[name].items()
             }
+        _check_promise(raw["guarantee"])
         if raw["status"] not in get_args(Status):
             raise SchemaError(f"status is {raw['status']!r}, must be one of {get_args(Status)}")
         keywords["cell"] = Cell(**_keywords(Cell, raw["cell"], "cell", may_lack=_LATER))
@@ -173,6 +178,13 @@ def _keywords(
         missing, unknown = sorted(wanted - may_lack - set(raw)), sorted(set(raw) - wanted)
         raise SchemaError(f"{where} lacks {missing}, has unknown {unknown}")
     return dict(raw)
+
+
+def _check_promise(raw: Any) -> None:
+    try:
+        Guarantee.from_record(raw)
+    except (ValueError, TypeError) as error:
+        raise SchemaError(f"guarantee: {error}") from error
 
 
 def _not_finite(constant: str) -> float:

@@ -209,6 +209,16 @@ FLAGS = (
         "Compare with the adversary that knows the defense and draws its randomness in training.",
     ),
     Flag(
+        "guarantee_beaten",
+        "guarantee beaten",
+        "an attribute is recognised more often than the formal guarantee of the row lets any "
+        "adversary, by more than the interval",
+        "What is promised does not hold: the proof does not cover the code, or what is inferred "
+        "did not come from the release alone.",
+        "Audit the defense (`splitbench.audit`), and look for what leaves the device beside the "
+        "message; the row is not ranked until then.",
+    ),
+    Flag(
         "seeds_spread",
         "seeds disagree",
         "the best attack's leakage differs by more than 0.05 between seeds",

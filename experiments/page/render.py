@@ -177,6 +177,11 @@ class View:
         return operating(self.board)
 
     @property
+    def promised(self) -> list[Row]:
+        """Rows with a formal guarantee, one for all cuts at which it is the same."""
+        return words.promised(self.board)
+
+    @property
     def naive(self) -> list[Row]:
         """Rows of adversaries that do not expect the defense."""
         return [row for row in self.board.rows if row.naive]
@@ -317,6 +322,7 @@ def _template() -> Template:
         size=words.size,
         milliseconds=words.milliseconds,
         place=words.place,
+        small=words.small,
         adversary=words.adversary,
         explain=explain,
         clip=lambda value: f"{min(max(value, 0.0), 1.0):.4f}",

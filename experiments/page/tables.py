@@ -17,9 +17,11 @@ from experiments.page.words import (
     percent,
     place,
     points,
+    promised,
     rate,
     series,
     size,
+    small,
 )
 from splitbench.leaderboard import QUALITY, RECOGNITION, Board, Row
 from splitbench.record import Interval
@@ -68,6 +70,10 @@ def _line(board: Board, row: Row, link: str, attacks: Sequence[str]) -> dict[str
         "threat_query_budget": threat.get("query_budget"),
         "threat_observations": threat.get("observations"),
         "threat_key": str(threat.get("key", "known")),
+        "guarantee": row.guarantee.kind,
+        "guarantee_epsilon": row.guarantee.epsilon if row.guarantee.formal else None,
+        "guarantee_delta": row.guarantee.delta if row.guarantee.formal else None,
+        "guarantee_messages": row.guarantee.messages if row.guarantee.formal else None,
         "seeds": row.seeds,
         "targets": row.targets,
         "place_first": first,
@@ -191,7 +197,8 @@ def to_markdown(boards: Sequence[Board], *, link: str = "") -> str:
             columns = {**COLUMNS, gain: lambda r: rate(_mean(r.adaptive_gain))}
             shown = ["cut", "defense", "leakage", "best attack", gain]
             parts.append(_table(naive, shown, columns))
-        parts += [*as_markdown(board, _plain), *_leads(board), *_besides(board), *_failures(board)]
+        parts += [*as_markdown(board, _plain), *_promises(board), *_leads(board)]
+        parts += [*_besides(board), *_failures(board)]
         parts += [f"Note: {_plain(note)}." for note in board.notes]
     parts.append(_reading(boards, link))
     return "\n\n".join(parts) + "\n"
@@ -211,6 +218,18 @@ def _table(
     lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
     lines += ["| " + " | ".join(_plain(columns[n](row)) for n in names) + " |" for row in rows]
     return "\n".join(lines)
+
+
+def _promises(board: Board) -> list[str]:
+    """Formal guarantees; nothing where there are none."""
+    lines = ["| defense | epsilon | delta | messages | guarantee |", "|" + " --- |" * 5]
+    for row in promised(board):
+        told = row.guarantee
+        numbers = (small(told.epsilon), small(told.delta), str(told.messages))
+        cells = (series(row), *numbers, told.statement)
+        lines.append("| " + " | ".join(map(_plain, cells)) + " |")
+    text = "What is promised, whatever the attack, over all messages that the adversary sees:"
+    return [text, "\n".join(lines)] if promised(board) else []
 
 
 def _leads(board: Board) -> list[str]:

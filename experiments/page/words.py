@@ -157,6 +157,17 @@ def led(board: Board) -> list[tuple[Row, str, str, Interval]]:
     ]
 
 
+def promised(board: Board) -> list[Row]:
+    """Rows with a formal guarantee, one for all cuts at which the same is promised."""
+    formal = [row for row in board.rows if row.guarantee.formal]
+    return list({(series(row), row.guarantee): row for row in reversed(formal)}.values())[::-1]
+
+
+def small(value: float | None) -> str:
+    """A number of any size, such as an epsilon or a delta; 0 is exact."""
+    return DASH if value is None else signed(f"{value:.3g}")
+
+
 def named(row: Row) -> str:
     """The defense within a sentence."""
     return f"{row.kind} ({row.setting})" if row.setting else row.kind

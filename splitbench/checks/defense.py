@@ -38,6 +38,7 @@ from splitbench.checks.defense_messages import (
     check_protects_in_eval_mode_too,
     check_stochastic_is_honest,
 )
+from splitbench.checks.defense_promise import check_promise_survives_an_audit
 from splitbench.checks.defense_world import CUTS, DefenseWorld, defense_world
 from splitbench.defense import Defense
 
@@ -68,6 +69,7 @@ MESSAGE_CHECKS: tuple[Check, ...] = (
     check_rekeying_changes_the_key_alone,
     check_restore_undoes_a_keyed_protect,
     check_the_key_is_in_the_state,
+    check_promise_survives_an_audit,
 )
 DEFENSE_CHECKS = FORM_CHECKS + MESSAGE_CHECKS
 

@@ -40,7 +40,7 @@ def check_more_is_more(defense: Defense, world: DefenseWorld) -> None:
     if defense.knob is None:
         return
     name, direction = defense.knob
-    weak, strong = _turned(defense.arguments()[name], direction)
+    weak, strong = turned(defense.arguments()[name], direction)
     left = [_explained(rebuilt(defense, **{name: value}), world) for value in (weak, strong)]
     assert left[1] < left[0], (
         f"{name}={strong} leaves {left[1]:.6f} of the features' variance, {name}={weak} leaves "
@@ -126,7 +126,7 @@ def check_same_seed_same_release(defense: Defense, world: DefenseWorld) -> None:
     )
 
 
-def _turned(value: object, direction: str) -> tuple[int | float, int | float]:
+def turned(value: object, direction: str) -> tuple[int | float, int | float]:
     """A weak and a strong value of a knob, one of them the present one."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise AssertionError(f"the knob is {value!r}: it must be a number")

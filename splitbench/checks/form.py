@@ -71,6 +71,8 @@ def other_values(thing: Described, name: str) -> Iterator[object]:
             yield tuple(float(i) / 2 for i in range(len(get_args(hint))))
         elif hint is bool:
             yield not value
+        elif hint in (int, float) and value is None:
+            yield hint(1)
         elif hint is int and isinstance(value, int):
             yield from (value + 1, max(value - 1, 1))
         elif hint is float and isinstance(value, int | float):

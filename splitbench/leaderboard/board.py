@@ -11,7 +11,7 @@ import numpy as np
 from splitbench.leaderboard.build import build_row
 from splitbench.leaderboard.effort import data_gain
 from splitbench.leaderboard.evidence import RESAMPLES, Evidence, LeaderboardError, System
-from splitbench.leaderboard.inferred import inferred
+from splitbench.leaderboard.inferred import beats, inferred
 from splitbench.leaderboard.relations import BROKEN, closed, compared
 from splitbench.leaderboard.rows import Row
 from splitbench.leaderboard.simulable import parse
@@ -23,6 +23,7 @@ from splitbench.record import Record
 UNRANKED = BROKEN | {
     "batch_dependent",
     "gradients_mislead",
+    "guarantee_beaten",
     "incomplete",
     "utility_collapsed",
     "weaker_access_wins",
@@ -149,7 +150,10 @@ def _draft(found: list[Evidence], link: Link | None, resamples: int) -> _Draft:
     rows = {key: build_row(system, labels[key], link, resamples) for key, system in systems.items()}
     rows = compared(closed(rows, systems, resamples), systems, resamples)
     for key in rows.keys() & others.keys():
-        rows[key] = replace(rows[key], inferred=inferred(others[key], resamples))
+        told, flags = inferred(others[key], resamples), {*rows[key].flags}
+        if beats(rows[key].guarantee, told):
+            flags.add("guarantee_beaten")
+        rows[key] = replace(rows[key], inferred=told, flags=tuple(sorted(flags)))
     return _Draft(kept, notes, systems, rows)
 
 

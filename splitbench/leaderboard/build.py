@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
+from splitbench.guarantee import Guarantee
 from splitbench.leaderboard.effort import capacity_gain, gradients_mislead, ignores_randomness
 from splitbench.leaderboard.evidence import (
     BLIND,
@@ -43,6 +44,7 @@ def build_row(system: System, label: tuple[str, str], link: Link | None, resampl
         defense_name=system.first.cell.defense_name,
         kind=label[0],
         setting=label[1],
+        guarantee=Guarantee.from_record(system.first.guarantee),
         seeds=len(system.seeds),
         targets=system.targets,
         attacks=entries,

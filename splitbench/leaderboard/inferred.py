@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from splitbench.advantage import Trials, judged
+from splitbench.guarantee import Guarantee
 from splitbench.leaderboard.evidence import Evidence, LeaderboardError
 from splitbench.leaderboard.rows import Inferred
 from splitbench.record import Interval
@@ -29,6 +30,22 @@ def inferred(evidence: Sequence[Evidence], resamples: int) -> tuple[Inferred, ..
         cell = item.record.cell
         groups.setdefault((cell.secret, cell.attack_name, cell.attack), []).append(item)
     return tuple(_entry(key, groups[key], resamples) for key in sorted(groups))
+
+
+def beats(guarantee: Guarantee, found: Sequence[Inferred]) -> bool:
+    """Whether an attribute is recognised more often than a formal guarantee lets anybody.
+
+    The bound is about the mean rate over the values of an attribute, which balanced accuracy is;
+    persons are not asked for equally often, and are left out. One over the prior is the number of
+    values.
+    """
+    return any(
+        one.rate is not None
+        and one.prior is not None
+        and one.secret.startswith("attribute ")
+        and one.rate.low > guarantee.best_guess(candidates=round(1 / one.prior))
+        for one in found
+    )
 
 
 def _entry(key: tuple[str, str, str], items: list[Evidence], resamples: int) -> Inferred:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from splitbench.guarantee import NO_GUARANTEE, Guarantee
 from splitbench.leaderboard.simulable import Message
 from splitbench.record import Interval
 
@@ -117,6 +118,7 @@ class Row:
         defense_name: Kind of the defense; ``none`` is the undefended release.
         kind: The same for the reader: ``undefended``, ``gaussian noise``.
         setting: What tells it from others of its kind: ``noise_std=0.5``.
+        guarantee: What the defense promises over all messages that the adversary observes.
         seeds: Seeds behind the numbers.
         targets: Images under attack (the most that any attack took on).
         rank: First and last place within the cut that the intervals allow.
@@ -159,6 +161,7 @@ class Row:
     defense_name: str
     kind: str
     setting: str = ""
+    guarantee: Guarantee = NO_GUARANTEE
     seeds: int = 0
     targets: int = 0
     rank: tuple[int, int] | None = None

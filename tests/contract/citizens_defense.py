@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import torch
 
+from defenses.local_dp_gaussian import LocalDpGaussian
 from splitbench.defense import Defense
 from splitbench.rng import normal_like
 
@@ -96,3 +97,26 @@ class Coarse(Noise):
 
     def negative_log_likelihood(self, observed, features, *, observations=1):
         return None
+
+
+class Private(LocalDpGaussian):
+    """Local differential privacy with a bound of one.
+
+    Args:
+        epsilon: Of one message.
+
+    Guarantee:
+        Local differential privacy.
+
+    Known to fall to:
+        Nothing.
+
+    Deviations from the paper:
+        None.
+
+    References:
+        None.
+    """
+
+    def __init__(self, *, epsilon: float = 500.0):
+        super().__init__(epsilon=epsilon, clip=1.0)

@@ -4,7 +4,7 @@ import inspect
 from functools import cache
 
 import pytest
-from citizens_defense import Coarse, Noise
+from citizens_defense import Coarse, Noise, Private
 from citizens_key import VILLAINS as KEY_VILLAINS
 from citizens_key import Signs
 from tiny_defenses import TINY
@@ -33,7 +33,7 @@ def test_every_defense_keeps_every_promise(defense, cut, check):
     check(defense, world(cut))
 
 
-@pytest.mark.parametrize("citizen", [Noise(), Coarse(), Signs()], ids=repr)
+@pytest.mark.parametrize("citizen", [Noise(), Coarse(), Private(), Signs()], ids=repr)
 def test_a_good_citizen_passes_all_checks(citizen):
     check_defense(citizen)
 

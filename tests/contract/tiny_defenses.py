@@ -10,6 +10,8 @@ from defenses.distillation_bottleneck import DistillationBottleneck
 from defenses.dropout import Dropout
 from defenses.gaussian_noise import GaussianNoise
 from defenses.laplace_noise import LaplaceNoise
+from defenses.local_dp_gaussian import LocalDpGaussian
+from defenses.local_dp_laplace import LocalDpLaplace
 from defenses.no_peek import NoPeek
 from defenses.quantization import Quantization
 from defenses.secret_permutation import SecretPermutation
@@ -24,6 +26,15 @@ PENALIZED = {"finetune_epochs": 2, "batch_size": 24}
 TINY: dict[type[Defense], list[dict[str, Any]]] = {
     GaussianNoise: [{"noise_std": 0.5, "finetune_epochs": 1}],
     LaplaceNoise: [{"noise_std": 0.5, "finetune_epochs": 1}],
+    # Epsilons at which something is left of the features in 240 examples.
+    LocalDpGaussian: [
+        {"epsilon": 500.0, "clip": 1.0, "finetune_epochs": 1},
+        {"epsilon": 100.0, "channels": 1, "stride": 2, "finetune_epochs": 1},
+    ],
+    LocalDpLaplace: [
+        {"epsilon": 2000.0, "clip": 5.0, "finetune_epochs": 1},
+        {"epsilon": 100.0, "channels": 1, "stride": 2, "finetune_epochs": 1},
+    ],
     Quantization: [
         {"bits": 6, "finetune_epochs": 1},
         {"bits": 6, "finetune_epochs": 1, "trains": "both"},

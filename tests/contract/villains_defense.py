@@ -1,12 +1,13 @@
 """Defenses that break one promise each."""
 
 import torch
-from citizens_defense import Coarse, Noise
+from citizens_defense import Coarse, Noise, Private
 from torch import nn
 
 from splitbench.checks import defense_conduct as conduct
 from splitbench.checks import defense_form as form
 from splitbench.checks import defense_messages as messages
+from splitbench.checks import defense_promise as promise
 from splitbench.defense import Defense
 from splitbench.rng import normal_like
 from splitbench.split import Split
@@ -261,6 +262,12 @@ class Negated(nn.Module):
         return tuple(-f for f in self.client(images))
 
 
+class TakesTheBoundForTheSensitivity(Private):
+    @property
+    def relative_std(self):
+        return super().relative_std / 2
+
+
 VILLAINS = {
     TakesPositions: form.check_constructor_only_stores,
     DrawsInItsConstructor: form.check_constructor_only_stores,
@@ -292,4 +299,5 @@ VILLAINS = {
     DrawsGlobally: conduct.check_leaves_global_rng_alone,
     FitsAtRandom: conduct.check_same_seed_same_release,
     InitialisesGlobally: conduct.check_same_seed_same_release,
+    TakesTheBoundForTheSensitivity: promise.check_promise_survives_an_audit,
 }

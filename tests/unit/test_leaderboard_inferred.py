@@ -11,6 +11,7 @@ from experiments.errors import UserError
 from experiments.leaderboard import load
 from experiments.page.render import render
 from experiments.page.tables import to_csv, to_markdown
+from splitbench.guarantee import local_privacy
 from splitbench.leaderboard import Evidence, LeaderboardError, boards
 from splitbench.record import Scores
 from tests.unit.records import SETTINGS, cells, write
@@ -81,6 +82,25 @@ def test_a_row_says_what_else_its_release_tells(board):
             (0.5, 0.6, 0.9), abs=0.02
         )
         assert told.advantage.mean == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("share", "secret", "flagged"),
+    [(0.9, "attribute fine", True), (0.6, "attribute fine", False), (0.9, "identity", False)],
+)
+def test_a_row_that_beats_its_guarantee_is_flagged_and_not_ranked(share, secret, flagged):
+    """Two values at epsilon 0.5: nobody is right more often than 62 % of the time."""
+    promise = local_privacy(epsilon=0.5)
+    assert promise.best_guess(candidates=2) == pytest.approx(0.622, abs=1e-3)
+    images = [
+        Evidence(dataclasses.replace(e.record, guarantee=promise.to_record()), e.scores)
+        for e in pictures(settings=SETTINGS[1:2])
+    ]
+    told = [about(e, share, secret=secret) for e in first(images)]
+    (found,) = boards([*images, *told], resamples=200)
+    (row,) = found.rows
+    assert ("guarantee_beaten" in row.flags) == flagged
+    assert (row.rank is None) == flagged
 
 
 def test_nothing_else_of_a_row_depends_on_it(board):

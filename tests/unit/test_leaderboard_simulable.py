@@ -30,6 +30,12 @@ def noise(index, std, per="tensor", codec="Float32()", lossless=True, **threat):
     return message(index, f"Noise(std={std}, per={per!r})", codec, traits, **threat)
 
 
+def private(index, epsilon, clip=None):
+    traits = {**FROZEN, "knob": "epsilon", "protects": "down", "nested": "all"}
+    expression = f"LocalDpGaussian(epsilon={epsilon}, delta=1e-05, clip={clip})"
+    return message(index, expression, "Float32()", traits)
+
+
 def half(index, std):
     return noise(index, std, codec="Float16()", lossless=False)
 
@@ -64,6 +70,8 @@ UNKNOWN = message(2, "Theirs(x=1)", "Float32()", {})
         (plain(1), bits(3, 2)),
         (noise(1, 0.5), noise(1, 2.0)),
         (noise(1, 1), noise(1, 2)),
+        (private(1, 64.0), private(1, 8.0)),
+        (plain(1), private(1, 8.0)),
         (bits(1, 8), bits(1, 2)),
         (bits(1, 8), bits(1, 4)),
         (plain(1, observations=16), plain(1)),
@@ -88,6 +96,7 @@ def test_the_second_follows_from_the_first_but_never_the_first_from_the_second(f
         (half(1, 0.5), half(1, 2.0)),
         (noise(1, 0.5), noise(1, 2.0, codec="Float16()")),
         (noise(1, 0), noise(1, 2.0)),
+        (private(1, 64.0, clip=1.0), private(1, 8.0, clip=2.0)),
         (bits(1, 8), bits(1, 3)),
         (bits(1, 8), bits(1, 2, entropy=True)),
         (bits(1, 8), noise(1, 2.0)),

@@ -1,0 +1,204 @@
+"""What a defense promises to whoever sends an input through it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from splitbench.gaussian_dp import delta_of, epsilon_of
+from splitbench.guessing import bounded_guess, gaussian_guess, gaussian_reconstruction
+
+Kind = Literal["none", "empirical", "local_dp"]
+SLACK = 1e-9  # relative: what rounding may take from a delta
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """A promise about one input at inference: what its messages tell, whoever reads them.
+
+    Local differential privacy is the formal kind: the messages of any two inputs satisfy
+    ``P(S) <= e^epsilon P'(S) + delta`` for every set S of messages.
+
+    **Training with differential privacy is no such promise.** DP-SGD, PATE and their like promise
+    that the *weights* hardly depend on any one *training* example. An image that is sent through
+    the trained client is none of these, and its release is as deterministic a function of it as
+    that of any other client: for inputs at inference epsilon is infinite, whatever was spent in
+    training. Clients of equal weights promise the same, however they were trained. Therefore
+    nothing about training enters here, and `NO_GUARANTEE` is what every defense promises that
+    has no mechanism of its own.
+
+    Attributes:
+        kind: ``none`` (nothing is claimed), ``empirical`` (only the attacks of this benchmark speak
+            for it) or ``local_dp``.
+        statement: One sentence for the leaderboard.
+        epsilon: Of all `messages` together; infinite where no local privacy is promised.
+        delta: Of all `messages` together, in [0, 1].
+        mu: Parameter of Gaussian differential privacy, for mechanisms that have one: it says more
+            than one pair (epsilon, delta), and composes exactly.
+        neighbours: Which inputs cannot be told apart.
+        unit: Of what there are `messages`.
+        messages: How many of them about one input the promise is about.
+
+    Raises:
+        ValueError: The numbers contradict the kind or each other.
+    """
+
+    kind: Kind
+    statement: str
+    epsilon: float = math.inf
+    delta: float = 0.0
+    mu: float | None = None
+    neighbours: str = ""
+    unit: str = "message"
+    messages: int = 1
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"kind={self.kind!r}: choose from {get_args(Kind)}")
+        if (self.kind == "local_dp") != math.isfinite(self.epsilon):
+            raise ValueError(
+                f"kind={self.kind!r} with epsilon={self.epsilon}: local privacy has a finite "
+                "epsilon, and nothing else has; build it with local_privacy()"
+            )
+        if not (self.epsilon >= 0 and 0 <= self.delta <= 1 and self.messages >= 1):
+            raise ValueError(
+                f"epsilon={self.epsilon}, delta={self.delta}, messages={self.messages}: want "
+                "epsilon >= 0, delta in [0, 1], messages >= 1"
+            )
+        if self.mu is not None and not self._curve_allows(self.mu):
+            raise ValueError(
+                f"mu={self.mu} is not ({self.epsilon}, {self.delta})-private: it needs delta = "
+                f"{delta_of(epsilon=self.epsilon, mu=self.mu):.3g}"
+            )
+
+    @property
+    def formal(self) -> bool:
+        """Whether there is a proof: the bound holds for every adversary."""
+        return self.kind == "local_dp"
+
+    def over(self, *, messages: int) -> "Guarantee":
+        """What is left of the promise for whoever sees several messages of the same input.
+
+        Gaussian mechanisms compose exactly: ``mu sqrt(k)``, turned back into epsilon at the same
+        delta. All others add up: k epsilon, k delta. What is not formal stays as it is.
+
+        Args:
+            messages: How many as large as this promise is about, each with fresh randomness, >= 1.
+
+        Raises:
+            ValueError: Fewer than one.
+        """
+        if messages < 1:
+            raise ValueError(f"messages={messages}: must be at least 1")
+        if not self.formal or messages == 1:
+            return self
+        mu, epsilon, delta = None, messages * self.epsilon, min(messages * self.delta, 1.0)
+        if self.mu is not None:
+            mu, delta = self.mu * math.sqrt(messages), self.delta
+            epsilon = epsilon_of(delta=delta, mu=mu)
+        return local_privacy(
+            epsilon=epsilon,
+            delta=delta,
+            mu=mu,
+            neighbours=self.neighbours,
+            unit=self.unit,
+            messages=messages * self.messages,
+        )
+
+    def best_guess(self, *, candidates: int) -> float:
+        """How often anybody can at best name which of N equally likely inputs was sent.
+
+        The same bounds the mean, over N values of an attribute, of how often each is recognised.
+
+        Args:
+            candidates: N, >= 1.
+
+        Returns:
+            A rate in [1 / N, 1]; 1 where nothing formal is promised.
+        """
+        if self.mu is not None:
+            return gaussian_guess(mu=self.mu, candidates=candidates)
+        return bounded_guess(epsilon=self.epsilon, delta=self.delta, candidates=candidates)
+
+    def best_reconstruction(self, *, prior: float) -> float:
+        """How often anybody can at best rebuild an input well enough, whatever that means.
+
+        Args:
+            prior: How often the best guess without any message is good enough, in [0, 1].
+
+        Returns:
+            A rate from `prior` to 1; 1 where nothing formal is promised.
+
+        Raises:
+            ValueError: A prior that is no rate.
+        """
+        if not 0 <= prior <= 1:
+            raise ValueError(f"prior={prior}: must lie between 0 and 1")
+        if not self.formal:
+            return 1.0
+        if self.mu is not None:
+            return gaussian_reconstruction(mu=self.mu, prior=prior)
+        # By how much likelier right guesses become, and by how much rarer wrong ones.
+        right = self.delta + (math.exp(min(self.epsilon + math.log(prior), 0.0)) if prior else 0.0)
+        wrong = math.exp(-self.epsilon) * (1 - prior - self.delta)
+        return min(right, 1 - wrong, 1.0)
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain values for a record; what is infinite or not defined is None."""
+        found = asdict(self)
+        if not self.formal:
+            found |= dict.fromkeys(("epsilon", "delta", "mu", "neighbours", "unit", "messages"))
+        return found
+
+    @classmethod
+    def from_record(cls, found: Mapping[str, Any]) -> "Guarantee":
+        """What `to_record` wrote; a record without any promises nothing.
+
+        Raises:
+            ValueError: It was not written by `to_record`, or its numbers contradict each other.
+        """
+        if not found:
+            return NO_GUARANTEE
+        unknown = sorted({*found} - {f.name for f in fields(cls)})
+        if unknown or not {"kind", "statement"} <= {*found}:
+            raise ValueError(f"a promise with {sorted(found)}: unknown {unknown}")
+        return cls(**{k: v for k, v in found.items() if v is not None})
+
+    def _curve_allows(self, mu: float) -> bool:
+        return delta_of(epsilon=self.epsilon, mu=mu) <= self.delta * (1 + SLACK)
+
+
+# What every client promises that releases its features as they are, also one that was trained with
+# differential privacy.
+NO_GUARANTEE = Guarantee("none", "no formal guarantee")
+
+
+def local_privacy(
+    *,
+    epsilon: float,
+    delta: float = 0.0,
+    mu: float | None = None,
+    neighbours: str = "any two inputs",
+    unit: str = "message",
+    messages: int = 1,
+) -> Guarantee:
+    """Local differential privacy of the inputs at inference, in numbers and in a sentence.
+
+    Args:
+        epsilon: Finite, >= 0; of all `messages` together, as is everything else.
+        delta: In [0, 1].
+        mu: Where the mechanism is mu-GDP.
+        neighbours: Which inputs cannot be told apart, in the plural.
+        unit: Of what there are `messages`, in the singular.
+        messages: >= 1.
+
+    Raises:
+        ValueError: A value is out of its range, or `mu` needs a larger delta.
+
+    Example:
+        >>> local_privacy(epsilon=8, delta=1e-5).statement
+        '(8, 1e-05)-local differential privacy of any two inputs, per message'
+    """
+    seen = f"per {unit}" if messages == 1 else f"over {messages} {unit}s"
+    statement = f"({epsilon:.4g}, {delta:.3g})-local differential privacy of {neighbours}, {seen}"
+    return Guarantee("local_dp", statement, epsilon, delta, mu, neighbours, unit, messages)

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from defenses.additive_noise import AdditiveNoise
-from defenses.noise_laws import gaussian_surprise
+from defenses.noise_laws import gaussian_cell_surprise, gaussian_surprise
 from splitbench.release import Tensors
 from splitbench.rng import normal_like
 
@@ -51,6 +51,14 @@ class GaussianNoise(AdditiveNoise):
     def noise(self, like: Tensor, *, generator: torch.Generator) -> Tensor:
         """Standard normal noise."""
         return normal_like(like, generator)
+
+    def cell_surprise(
+        self, low: Tensors, high: Tensors, features: Tensors
+    ) -> Float[Tensor, " b"] | None:
+        """Of normal noise around the features; None where the noise is off."""
+        if self.noise_std == 0:
+            return None
+        return gaussian_cell_surprise(low, high, features, self.stds(features))
 
     def information(self, features: Tensors) -> Tensors | None:
         """``1 / std^2`` of each tensor; None where the noise is off."""

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from defenses.additive_noise import AdditiveNoise
-from defenses.noise_laws import laplace_like, laplace_surprise, median
+from defenses.noise_laws import laplace_cell_surprise, laplace_like, laplace_surprise, median
 from splitbench.release import Tensors
 
 
@@ -58,6 +58,14 @@ class LaplaceNoise(AdditiveNoise):
         adversary worse; neither is sufficient.
         """
         return median(observations)
+
+    def cell_surprise(
+        self, low: Tensors, high: Tensors, features: Tensors
+    ) -> Float[Tensor, " b"] | None:
+        """Of Laplace noise around the features; None where the noise is off."""
+        if self.noise_std == 0:
+            return None
+        return laplace_cell_surprise(low, high, features, self.stds(features))
 
     def information(self, features: Tensors) -> Tensors | None:
         """``1 / b^2 = 2 / std^2`` of each tensor; None where the noise is off."""

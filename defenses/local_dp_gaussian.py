@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from defenses.local_dp import LocalDp
-from defenses.noise_laws import gaussian_surprise
+from defenses.noise_laws import gaussian_cell_surprise, gaussian_surprise
 from splitbench.gaussian_dp import mu_of
 from splitbench.guarantee import Guarantee, local_privacy
 from splitbench.release import Tensors
@@ -121,6 +121,10 @@ class LocalDpGaussian(LocalDp):
         """
         centre = self.clipped(features)
         return gaussian_surprise(observed, centre, self.stds(features), observations)
+
+    def cell_surprise(self, low: Tensors, high: Tensors, features: Tensors) -> Float[Tensor, " b"]:
+        """Of normal noise around the clipped features."""
+        return gaussian_cell_surprise(low, high, self.clipped(features), self.stds(features))
 
     def guarantee(self) -> Guarantee:
         """Local differential privacy of any two inputs, per message."""

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from defenses.local_dp import LocalDp
-from defenses.noise_laws import laplace_like, laplace_surprise, median
+from defenses.noise_laws import laplace_cell_surprise, laplace_like, laplace_surprise, median
 from splitbench.guarantee import Guarantee, local_privacy
 from splitbench.release import Tensors
 
@@ -113,6 +113,10 @@ class LocalDpLaplace(LocalDp):
         """
         centre = self.clipped(features)
         return laplace_surprise(observed, centre, self.stds(features), observations)
+
+    def cell_surprise(self, low: Tensors, high: Tensors, features: Tensors) -> Float[Tensor, " b"]:
+        """Of Laplace noise around the clipped features."""
+        return laplace_cell_surprise(low, high, self.clipped(features), self.stds(features))
 
     def guarantee(self) -> Guarantee:
         """Pure local differential privacy of any two inputs, per message."""

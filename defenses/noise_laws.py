@@ -1,11 +1,15 @@
 """Gaussian and Laplace noise: how it is drawn, pooled and explained; a piece, not a defense."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from splitbench.release import Tensors
+
+FAR = 1e4  # scales from the centre beyond which an end of a cell is as good as infinite
+NARROW = 1e-12  # least width of a cell, as a difference of logarithms
 
 
 def laplace_like(values: Tensor, generator: torch.Generator) -> Tensor:
@@ -58,6 +62,55 @@ def laplace_surprise(observed: Tensors, centre: Tensors, stds: Tensors, k: int) 
         distance = (z - f).abs() / (std / math.sqrt(2))
         total = total + _median_surprise(distance, k).flatten(1).sum(1)
     return total
+
+
+def gaussian_cell_surprise(low: Tensors, high: Tensors, centre: Tensors, stds: Tensors) -> Tensor:
+    """``-log P`` that values around the centre fall between these ends, per example ``(b,)``.
+
+    Where both ends are the same the value is known exactly, and its density counts.
+
+    Args:
+        low: Lower ends, possibly infinite; of each tensor.
+        high: Upper ends, likewise.
+        centre: What the noise was added to.
+        stds: Standard deviations of the noise on each tensor, shaped to multiply it.
+    """
+    return _cell_surprise(low, high, centre, stds, torch.special.log_ndtr, lambda x: -x * x / 2)
+
+
+def laplace_cell_surprise(low: Tensors, high: Tensors, centre: Tensors, stds: Tensors) -> Tensor:
+    """As `gaussian_cell_surprise`, for Laplace noise of these standard deviations."""
+    scales = tuple(std / math.sqrt(2) for std in stds)
+    return _cell_surprise(low, high, centre, scales, _laplace_log_cdf, lambda x: -x.abs())
+
+
+def _cell_surprise(
+    low: Tensors,
+    high: Tensors,
+    centre: Tensors,
+    scales: Tensors,
+    log_cdf: Callable[[Tensor], Tensor],
+    log_density: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """For a symmetric law of scale 1, given by the logarithms of its functions."""
+    total = torch.zeros(len(centre[0]), device=centre[0].device)
+    for a, b, f, scale in zip(low, high, centre, scales, strict=True):
+        ends = [((end - f) / scale).double().clamp(-FAR, FAR) for end in (a, b)]
+        # In the upper tail both are nearly 1 and their difference is lost: mirror the cell.
+        upper = ends[0] > 0
+        lower = torch.where(upper, -ends[1], ends[0])
+        higher = torch.where(upper, -ends[0], ends[1])
+        most, least = log_cdf(higher), log_cdf(lower)
+        gap = (most - least).clamp(min=NARROW)
+        mass = most + torch.log(-torch.expm1(-gap))
+        told = torch.where(a == b, log_density(ends[0]), mass)
+        total = total - told.flatten(1).sum(1).to(total.dtype)
+    return total
+
+
+def _laplace_log_cdf(x: Tensor) -> Tensor:
+    below = x.clamp(max=0) - math.log(2)
+    return torch.where(x < 0, below, torch.log1p(-torch.exp(-x.clamp(min=0)) / 2))
 
 
 def _median(stack: Tensor) -> Tensor:

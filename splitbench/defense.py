@@ -136,6 +136,24 @@ class Defense(Described, nn.Module, ABC):
         del observed, features, observations
         return None
 
+    def cell_surprise(
+        self, low: Tensors, high: Tensors, features: Tensors
+    ) -> Float[Tensor, " b"] | None:
+        """``-log P`` that one release lies between these ends, which belong to it, per example.
+
+        The likelihood where something rounds the release afterwards (`defenses.chain`).
+
+        Args:
+            low: Lower ends for each released tensor, possibly infinite.
+            high: Upper ends, likewise.
+            features: The client's.
+
+        Returns:
+            ``(b,)``; None where it is not known.
+        """
+        del low, high, features
+        return None
+
     def information(self, features: Tensors) -> Tensors | None:
         """Fisher information that one release carries about each feature, in the same order.
 

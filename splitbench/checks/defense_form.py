@@ -1,5 +1,8 @@
 """What the class of a defense must look like: constructor, documentation, knobs."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import torch
 from torch import Tensor
 
@@ -10,6 +13,7 @@ from splitbench.defense import Defense
 from splitbench.release import Tensors
 from splitbench.rng import stream
 
+NOTHING: Mapping[str, object] = MappingProxyType({})
 SECTIONS = ("Guarantee:", "Known to fall to:", "Deviations from the paper:", "References:")
 
 
@@ -27,15 +31,23 @@ def check_docstring(defense: Defense, world: DefenseWorld) -> None:
     explains_itself(type(defense), SECTIONS)
 
 
-def check_every_knob_matters(defense: Defense, world: DefenseWorld) -> None:
-    """Another value of a keyword changes release, payload or logits, or is refused."""
+def check_every_knob_matters(
+    defense: Defense, world: DefenseWorld, *, others: Mapping[str, object] = NOTHING
+) -> None:
+    """Another value of a keyword changes release, payload or logits, or is refused.
+
+    Args:
+        defense: What is checked.
+        world: Where.
+        others: Another value for keywords where none can be made up from the type.
+    """
     if not defense.arguments():
         return
     present = _outcome(defense, world)
     for name in defense.arguments():
-        others = list(other_values(defense, name))
-        assert others, f"{name} has no other value: give it a type with more than one"
-        assert any(_differs(defense, world, present, {name: other}) for other in others), (
+        values = [others[name]] if name in others else list(other_values(defense, name))
+        assert values, f"cannot make up another value for {name}: hand one to the check in `others`"
+        assert any(_differs(defense, world, present, {name: other}) for other in values), (
             f"{name} changes nothing: use it, remove it, or test with settings at which it matters"
         )
 

@@ -6,6 +6,7 @@ A class without a row is tested with its defaults.
 from typing import Any
 
 from defenses.adversarial_training import AdversarialTraining
+from defenses.chain import Chain
 from defenses.distillation_bottleneck import DistillationBottleneck
 from defenses.dropout import Dropout
 from defenses.gaussian_noise import GaussianNoise
@@ -21,6 +22,7 @@ from defenses.top_k import TopK
 from defenses.variational_bottleneck import VariationalBottleneck
 from splitbench.defense import Defense
 
+NOISE, BITS = GaussianNoise(noise_std=0.5), Quantization(bits=4)
 PENALIZED = {"finetune_epochs": 2, "batch_size": 24}
 
 TINY: dict[type[Defense], list[dict[str, Any]]] = {
@@ -42,6 +44,16 @@ TINY: dict[type[Defense], list[dict[str, Any]]] = {
     Dropout: [
         {"rate": 0.4, "finetune_epochs": 1},
         {"rate": 0.4, "finetune_epochs": 1, "per": "channel"},
+    ],
+    Chain: [
+        {"members": {"noise": NOISE, "bits": BITS}},
+        {
+            "members": {
+                "bottleneck": DistillationBottleneck(channels=2, epochs=1),
+                "noise": NOISE,
+                "bits": BITS,
+            }
+        },
     ],
     NoPeek: [
         {"weight": 2.0, "learning_rate": 0.01, **PENALIZED},
@@ -67,3 +79,6 @@ TINY: dict[type[Defense], list[dict[str, Any]]] = {
     ],
     DistillationBottleneck: [{"channels": 2, "stride": 2, "epochs": 1, "beta": 1.0}],
 }
+
+# Other values for keywords where `check_every_knob_matters` cannot make one up.
+OTHERS: dict[type[Defense], dict[str, Any]] = {Chain: {"members": {"noise": NOISE}}}

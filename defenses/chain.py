@@ -1,0 +1,233 @@
+"""Several defenses, one after the other, as one."""
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from splitbench.codec import Codec
+from splitbench.data.images import LabeledImages
+from splitbench.defense import Defense, OnStep, silent
+from splitbench.guarantee import Guarantee
+from splitbench.release import Tensors
+from splitbench.split import Split
+
+
+class Chain(Defense):
+    """What the first member protects goes to the second, and so on; the last one's codec sends it.
+
+    For example a bottleneck, noise on what it lets through, and few bits for the noisy values.
+    Members are fitted in turn, each on what those before it release and on the server that they
+    have left, so that the server last learns from what it will receive.
+
+    An adaptive attack is given one likelihood for the whole. Where one member is random it is that
+    member's, around what those before it hand on; where a quantiser or a selection follows, the
+    probability of what the message leaves possible (of a quantiser: given the range), if the member
+    can tell. Gaussian and Laplace noise can, for one release; the mean of several is taken as if
+    nothing had been rounded.
+
+    Args:
+        members: Name to defense, in this order, at least one. Only the first may change the
+            client's structure, only the last may bring a codec, and none may have a secret key.
+            They are taken as descriptions: each chain fits members of its own.
+
+    Guarantee:
+        That of its strongest formal member, as computing on a release reveals nothing more; else
+        empirical.
+
+    Known to fall to:
+        What its members together leave; a chain of random members is attacked by the distance to
+        the mean release where it has no likelihood.
+
+    Deviations from the paper:
+        There is none to deviate from.
+
+    References:
+        None.
+
+    Example:
+        >>> from defenses.gaussian_noise import GaussianNoise
+        >>> from defenses.quantization import Quantization
+        >>> members = {"noise": GaussianNoise(noise_std=0.5), "bits": Quantization(bits=4)}
+        >>> Chain(members=members).stochastic
+        True
+    """
+
+    differentiable: ClassVar[bool] = True
+
+    def __init__(self, *, members: Mapping[str, Defense]) -> None:
+        super().__init__()
+        if not members:
+            raise ValueError("members={}: want at least one")
+        *earlier, last = members.items()
+        for name, member in members.items():
+            if member.keyed:
+                raise ValueError(f"members: '{name}' has a secret key, which does not chain")
+        for name, member in earlier:
+            if member.codec is not None:
+                raise ValueError(
+                    f"members: '{name}' brings a codec, and '{last[0]}' comes after it; only the "
+                    "last member makes the message"
+                )
+        self.members = dict(members)
+        # Fitting changes a defense: members of this chain alone, built from what was given.
+        self.stages = nn.ModuleList(type(m)(**m.arguments()) for m in members.values())
+
+    @property
+    def stochastic(self) -> bool:  # type: ignore[override]  # depends on the members
+        """Whether any member is."""
+        return any(member.stochastic for member in self._stages)
+
+    @property
+    def changes_client(self) -> bool:
+        """Whether any member does."""
+        return any(member.changes_client for member in self._stages)
+
+    @property
+    def codec(self) -> Codec | None:
+        """The last member's."""
+        return self._stages[-1].codec
+
+    def adapt(self, split: Split) -> Split:
+        """Let the first member change the structure.
+
+        Raises:
+            ValueError: Another member would.
+        """
+        adapted = self._stages[0].adapt(split)
+        for name, member in list(zip(self.members, self._stages, strict=True))[1:]:
+            if member.adapt(adapted) is not adapted:
+                raise ValueError(
+                    f"members: '{name}' changes the client's structure, which only the first "
+                    "member of a chain may"
+                )
+        return adapted
+
+    def fit(
+        self,
+        split: Split,
+        train: LabeledImages,
+        *,
+        generator: torch.Generator,
+        on_step: OnStep = silent,
+    ) -> None:
+        """Fit the members in turn."""
+        for i, member in enumerate(self._stages):
+            before = self._stages[:i]
+            seen = split
+            if before:
+                client = ProtectedClient(split.client, before, generator)
+                seen = Split(split.cut, client, RestoringServer(split.server, before))
+            member.fit(seen, train, generator=generator, on_step=on_step)
+
+    def protect(self, features: Tensors, *, generator: torch.Generator) -> Tensors:
+        """Through all members in turn."""
+        return _through(self._stages, features, generator)
+
+    def restore(self, tensors: Tensors) -> Tensors:
+        """Back through all members, the last one first."""
+        return reduce(lambda found, member: member.restore(found), self._stages[::-1], tensors)
+
+    def pool(self, observations: list[Tensors]) -> Tensors:
+        """As the only random member does it; else the mean."""
+        random = self._random()
+        return super().pool(observations) if random is None else random.pool(observations)
+
+    def negative_log_likelihood(
+        self, observed: Tensors, features: Tensors, *, observations: int = 1
+    ) -> Float[Tensor, " b"] | None:
+        """Of the one random member around what reaches it, rounded where the codec rounds."""
+        random = self._random()
+        if random is None or not self._handed_on(observed):
+            return None
+        place = self._stages.index(random)
+        generator = torch.Generator()  # nobody before it is random
+        reached = _through(self._stages[:place], features, generator)
+        codec = self.codec
+        if codec is None or codec.lossless:
+            return random.negative_log_likelihood(observed, reached, observations=observations)
+        cells = codec.interval(observed)
+        if cells is None:  # what it loses is no box
+            return None
+        if observations == 1:
+            return random.cell_surprise(*cells, reached)
+        return random.negative_log_likelihood(observed, reached, observations=observations)
+
+    def guarantee(self) -> Guarantee:
+        """The strongest formal one, else that the members speak for."""
+        kinds = [member.guarantee() for member in self._stages]
+        if len(kinds) == 1:
+            return kinds[0]
+        formal = [found for found in kinds if found.formal]
+        if formal:
+            return min(formal, key=lambda found: (found.epsilon, found.delta))
+        return Guarantee("empirical", "; then ".join(found.statement for found in kinds))
+
+    @property
+    def _stages(self) -> list[Defense]:
+        return [member for member in self.stages if isinstance(member, Defense)]
+
+    def _random(self) -> Defense | None:
+        """The one random member; None where there are none or several."""
+        random = [member for member in self._stages if member.stochastic]
+        return random[0] if len(random) == 1 else None
+
+    def _handed_on(self, observed: Tensors) -> bool:
+        """Whether all that comes after the random member leaves what it is given to the codec."""
+        random = self._random()
+        after = self._stages[self._stages.index(random) + 1 :] if random else []
+        return all(m.protect(observed, generator=torch.Generator()) is observed for m in after)
+
+
+class ProtectedClient(nn.Module):
+    """A client behind which some defenses are already at work, for fitting the next one.
+
+    Args:
+        client: Images to features.
+        before: The defenses, fitted, in turn.
+        generator: Of their randomness.
+    """
+
+    def __init__(
+        self, client: nn.Module, before: Sequence[Defense], generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.client = client
+        self.before = nn.ModuleList(before)
+        self.generator = generator
+
+    def forward(self, images: Tensor) -> Tensors:
+        """Images ``(b, c, h, w)`` to what the last of them releases."""
+        before = [member for member in self.before if isinstance(member, Defense)]
+        return _through(before, tuple(self.client(images)), self.generator)
+
+
+class RestoringServer(nn.Module):
+    """A server that first undoes what some defenses want undone.
+
+    Args:
+        server: Features to logits.
+        before: The defenses, in the order in which they protect.
+    """
+
+    def __init__(self, server: nn.Module, before: Sequence[Defense]) -> None:
+        super().__init__()
+        self.server = server
+        self.before = nn.ModuleList(before)
+
+    def forward(self, tensors: Tensors) -> Tensor:
+        """What is received to logits ``(b, classes)``."""
+        before = [member for member in self.before if isinstance(member, Defense)]
+        restored = reduce(lambda found, member: member.restore(found), before[::-1], tensors)
+        logits: Tensor = self.server(restored)
+        return logits
+
+
+def _through(members: Sequence[Defense], features: Tensors, generator: torch.Generator) -> Tensors:
+    """What the last of some defenses releases."""
+    for member in members:
+        features = member.protect(features, generator=generator)
+    return features

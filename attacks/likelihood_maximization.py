@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import IntEnum
 
 import torch
 from jaxtyping import Float
@@ -25,6 +26,14 @@ ALONE = math.inf  # weight of a prior that leaves the warm start as it is
 EXACT = 1e-9  # mismatch of the truth, relative to that of another image, that counts as none
 
 
+class Reading(IntEnum):
+    """What a quantised release is taken for."""
+
+    CELLS = 0  # anything in the cell is as likely
+    CENTRES = 1  # the decoded value, give or take the rounding
+    EXACT = 2  # the decoded value
+
+
 class LikelihoodMaximization(Attack):
     """Minimises ``mismatch(z, f(x)) + weight * prior(x)`` over x in [0, 1], by Adam.
 
@@ -37,9 +46,10 @@ class LikelihoodMaximization(Attack):
 
     Within a quantiser's cell every value is as likely, so the prior alone decides there, and
     pushes the features to the cell's border, where the squared error is largest. Where there are
-    held-out images to choose by, the search is also tried with the decoded values taken at their
-    word, with the squared rounding error of held-out images as variance; the better one is kept.
-    Above some two bits that is the second.
+    held-out images to choose by, the search is also tried with the decoded values as centres, with
+    the squared rounding error of held-out images as variance, and with the decoded values taken at
+    their word, as who does not know of the rounding would; the best is kept. Above some two bits
+    that is one of the latter.
 
     With `warm_start` the search starts at that attack's guess, and the guess is the centre of a
     normal prior whose variance is the attack's squared error on held-out auxiliary images: where
@@ -80,7 +90,7 @@ class LikelihoodMaximization(Attack):
     """
 
     _weight: Tensor
-    _literal: Tensor
+    _reading: Tensor
     _rounding: Tensor
     _variance: Tensor
     _noise: Tensor
@@ -143,7 +153,7 @@ class LikelihoodMaximization(Attack):
         features = surface.client(grey)
         self._noise = surface.mismatch(surface.query(grey), tuple(features)).mean().detach()
         self._variance = torch.tensor(1.0)
-        self._weight, self._literal = torch.tensor(self.weights[0]), torch.tensor(False)
+        self._weight, self._reading = torch.tensor(self.weights[0]), torch.tensor(Reading.CELLS)
         self._rounding = torch.tensor(0.0)
         if self.warm_start is not None:
             images, release = _held_out(surface, HELD_OUT)
@@ -156,7 +166,7 @@ class LikelihoodMaximization(Attack):
         """The chosen weight and reading, and what was measured of the channel."""
         return {
             "weight": self._weight,
-            "literal": self._literal,
+            "reading": self._reading,
             "rounding": self._rounding,
             "variance": self._variance,
             "noise": self._noise,
@@ -165,7 +175,7 @@ class LikelihoodMaximization(Attack):
     def import_state(self, state: Mapping[str, Tensor], surface: Surface) -> None:
         """Take them back."""
         super().import_state(state, surface)
-        self._weight, self._literal = state["weight"], state["literal"]
+        self._weight, self._reading = state["weight"], state["reading"]
         self._rounding, self._variance = state["rounding"], state["variance"]
         self._noise = state["noise"]
 
@@ -176,7 +186,7 @@ class LikelihoodMaximization(Attack):
         if bool(self._weight == ALONE):
             return self._start(release, surface, generator)
         weights = self._weight.repeat(len(release))
-        return self._search(release, weights, bool(self._literal), surface, generator)
+        return self._search(release, weights, Reading(int(self._reading)), surface, generator)
 
     def diagnostics(
         self, guess: Float[Tensor, "b c h w"], release: Release, surface: Surface
@@ -193,22 +203,23 @@ class LikelihoodMaximization(Attack):
         features = tuple(f.detach() for f in surface.client(images))
         values = sum(spec.numel for spec in surface.specs)
         self._rounding = _distance(release, features).mean() / values
-        readings = (False, True) if self._rounds(release, features, surface) else (False,)
+        rounds = self._rounds(release, features, surface)
+        readings = list(Reading) if rounds else [Reading.CELLS]
         tried = {
-            (weight, literal): error
-            for literal in readings
+            (weight, reading): error
+            for reading in readings
             for weight, error in zip(
                 self.weights,
-                self._try_weights(images, release, literal, surface, generator),
+                self._try_weights(images, release, reading, surface, generator),
                 strict=True,
             )
         }
         if self.warm_start is not None:
             start = self._start(release, surface, generator)
-            tried[ALONE, False] = float(_squared_error(start, images).mean())
-        weight, literal = min(tried, key=lambda choice: tried[choice])
-        self._weight, self._literal = torch.tensor(weight), torch.tensor(literal)
-        return tried[weight, literal]
+            tried[ALONE, Reading.CELLS] = float(_squared_error(start, images).mean())
+        weight, reading = min(tried, key=lambda choice: tried[choice])
+        self._weight, self._reading = torch.tensor(weight), torch.tensor(reading)
+        return tried[weight, reading]
 
     def _rounds(self, release: Release, features: Tensors, surface: Surface) -> bool:
         """Whether what was released lies apart from the features, and the mismatch is nothing."""
@@ -220,14 +231,14 @@ class LikelihoodMaximization(Attack):
         self,
         images: Tensor,
         release: Release,
-        literal: bool,
+        reading: Reading,
         surface: Surface,
         generator: torch.Generator,
     ) -> list[float]:
         """Squared error of each weight on the same releases."""
         index = torch.arange(len(images)).repeat(len(self.weights))
         weights = torch.tensor(self.weights).repeat_interleave(len(images))
-        guess = self._search(release[index], weights, literal, surface, generator)
+        guess = self._search(release[index], weights, reading, surface, generator)
         errors: list[float] = (
             _squared_error(guess, images[index]).view(-1, len(images)).mean(1).tolist()
         )
@@ -237,14 +248,14 @@ class LikelihoodMaximization(Attack):
         self,
         release: Release,
         weights: Tensor,
-        literal: bool,
+        reading: Reading,
         surface: Surface,
         generator: torch.Generator,
     ) -> Tensor:
         found = []
         for part, weight in zip(_batches(release), weights.split(BATCH), strict=True):
             centre = self._start(part, surface, generator)
-            objective = self._objective(part, weight, centre, literal, surface)
+            objective = self._objective(part, weight, centre, reading, surface)
             best, least = self._descend(objective, centre)
             if self.restart:
                 other, value = self._descend(objective, torch.full_like(centre, GREY))
@@ -263,11 +274,11 @@ class LikelihoodMaximization(Attack):
         release: Release,
         weight: Tensor,
         centre: Tensor,
-        literal: bool,
+        reading: Reading,
         surface: Surface,
     ) -> Callable[[Tensor], Tensor]:
         """Negative log posterior of each image, up to a constant, ``(b,)``."""
-        unit = 1 / (2 * self._rounding) if literal else self._unit(release, surface)
+        unit = self._unit(release, reading, surface)
         weight = weight.to(centre.device)
 
         def objective(images: Tensor) -> Tensor:
@@ -278,21 +289,26 @@ class LikelihoodMaximization(Attack):
                 distance = (images - centre).flatten(1).square().sum(1)
                 total = total + distance / (2 * self._variance)
             features = tuple(surface.client(images))
-            if literal:
+            if reading != Reading.CELLS:
                 return unit * _distance(release, features) + weight * total
             return unit * surface.mismatch(release, features) + weight * total
 
         return objective
 
-    def _unit(self, release: Release, surface: Surface) -> Tensor:
-        """Nats per unit of mismatch, ``(b,)``."""
+    def _unit(self, release: Release, reading: Reading, surface: Surface) -> Tensor:
+        """Nats per unit of mismatch, or of distance to the decoded values; ``(b,)``."""
+        if reading == Reading.CENTRES:
+            return (1 / (2 * self._rounding)).repeat(len(release))
         grey = torch.full((len(release), *surface.image_shape), GREY)
         features = tuple(surface.client(grey.to(release.tensors[0].device)))
+        exact = math.prod(surface.image_shape) / (2 * PRECISION**2)
+        if reading == Reading.EXACT:
+            return exact / _distance(release, features).detach().clamp(min=1e-12)
         if surface.is_likelihood(release, features):
             return torch.ones(len(release))
         wrong = surface.mismatch(release, features).detach()
         if bool(self._noise <= EXACT * wrong.mean()):
-            return math.prod(surface.image_shape) / (2 * PRECISION**2 * wrong.clamp(min=1e-12))
+            return exact / wrong.clamp(min=1e-12)
         values = sum(spec.numel for spec in surface.specs)
         return (values / (2 * self._noise)).repeat(len(release))
 

@@ -8,7 +8,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from attacks.inverse_network import InverseNetwork
-from attacks.likelihood_maximization import LikelihoodMaximization
+from attacks.likelihood_maximization import LikelihoodMaximization, Reading
 from attacks.perceptual_loss import perceptual_loss
 from attacks.priors.gaussian import Gaussian
 from attacks.priors.total_variation import TotalVariation
@@ -122,26 +122,26 @@ def read(bits):
     state = free.export_state()
     cells = LikelihoodMaximization(steps=200, weights=(float(state["weight"]),), prior=prior)
     bound = world.leak(attacked(cells, world))
-    assert not cells.export_state()["literal"]
-    return bool(state["literal"]), leak, bound
+    assert int(cells.export_state()["reading"]) == Reading.CELLS
+    return Reading(int(state["reading"])), leak, bound
 
 
 def test_between_fine_levels_the_search_learns_to_stay_in_the_middle_of_the_cell():
-    literal, leak, bound = read(bits=4)
-    assert literal
+    reading, leak, bound = read(bits=4)
+    assert reading in (Reading.CENTRES, Reading.EXACT)
     assert leak > bound + 0.01
 
 
 def test_between_coarse_levels_the_search_keeps_to_the_whole_cell():
-    literal, leak, bound = read(bits=2)
-    assert not literal
+    reading, leak, bound = read(bits=2)
+    assert reading == Reading.CELLS
     assert leak == bound
 
 
 def test_where_nothing_is_rounded_there_is_one_reading_only():
     attack = LikelihoodMaximization(steps=5, weights=(1.0, 100.0))
     attacked(attack, sent_by(Float32()))
-    assert not attack.export_state()["literal"]
+    assert int(attack.export_state()["reading"]) == Reading.CELLS
 
 
 def test_a_fitted_part_takes_the_place_of_the_warm_start():

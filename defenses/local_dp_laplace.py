@@ -20,10 +20,13 @@ class LocalDpLaplace(LocalDp):
     ``b = 2 C / epsilon``: any two inputs, not only similar ones, cannot be told apart, and there is
     no delta. The norm is that of all live tensors of an example together.
 
-    An honest epsilon leaves less than Gaussian noise does, for the absolute values of many features
+    On many values an honest epsilon leaves less than Gaussian noise does, for their absolute values
     add up to more than their Euclidean norm: at epsilon 8 on 4,096 values of equal size the
-    signal-to-noise ratio is -63.2 dB, on 32 values -21.1 dB. Whoever wants to keep some accuracy
-    sends few values (`channels`).
+    signal-to-noise ratio is -63.2 dB, on 32 values -21.1 dB. On a handful (`channels`) it is the
+    other way round: a message that says all in one value is C high, and the noise 0.35 C where
+    Gaussian noise of delta 1e-5 is 1.2 C. A learnt bottleneck finds such messages: nine values
+    after LeNet-5's relu3 keep 57 % accuracy on Fashion-MNIST at epsilon 8, under Gaussian noise
+    22 %, and all 120 values little more than chance under both.
 
     Args:
         epsilon: Of one message, finite, > 0.

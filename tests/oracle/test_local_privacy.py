@@ -74,6 +74,15 @@ def test_gaussian_noise_has_the_deviation_that_epsilon_and_delta_ask_for():
     assert stats.kstest(sent.flatten(), stats.norm(scale=2 * C * 3.730632).cdf).pvalue > 0.01
 
 
+def test_sixteen_messages_together_have_the_noise_of_the_composed_promise():
+    """O37: what the adversary pools is one message with mu four times as large."""
+    defense = LocalDpGaussian(epsilon=1.0, clip=C)
+    blank, generator = (torch.zeros(10_000, 3),), stream(0, "pool")
+    pooled = defense.pool([defense.protect(blank, generator=generator) for _ in range(16)])[0]
+    composed = defense.guarantee().over(messages=16)
+    assert float(pooled.std()) == pytest.approx(2 * C / composed.mu, rel=0.02)
+
+
 def test_laplace_noise_has_the_scale_that_epsilon_asks_for():
     """O35: b = 2 C / epsilon."""
     defense = LocalDpLaplace(epsilon=0.5, clip=C)

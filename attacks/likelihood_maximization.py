@@ -344,7 +344,8 @@ def _held_out(surface: Surface, count: int) -> tuple[Tensor, Release]:
 def _distance(release: Release, features: Tensors) -> Tensor:
     """Squared distance to the decoded values, ``(b,)``."""
     pairs = zip(release.tensors, features, strict=True)
-    return torch.stack([(seen - f).flatten(1).square().sum(1) for seen, f in pairs]).sum(0)
+    errors = [(seen - f).unsqueeze(-1).flatten(1) for seen, f in pairs]
+    return torch.stack([error.square().sum(1) for error in errors]).sum(0)
 
 
 def _squared_error(guess: Tensor, images: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ def _cell_surprise(
         gap = (most - least).clamp(min=NARROW)
         mass = most + torch.log(-torch.expm1(-gap))
         told = torch.where(a == b, log_density(ends[0]), mass)
-        total = total - told.flatten(1).sum(1).to(total.dtype)
+        total = total - told.unsqueeze(-1).flatten(1).sum(1).to(total.dtype)
     return total
 
 

@@ -121,7 +121,7 @@ def fisher_matrix(
         features, slopes = _push(client, images, unit.expand_as(images))
         weights = _weights(defense, features)
         rows = [
-            (slope * weight.sqrt()).flatten(1)
+            (slope * weight.sqrt()).unsqueeze(-1).flatten(1)
             for slope, weight in zip(slopes, weights, strict=True)
         ]
         columns.append(torch.cat(rows, dim=1))
@@ -157,7 +157,7 @@ def _along(client: Client, defense: Defense, images: Tensor, direction: Tensor) 
     """``v^T I(x) v`` for each image."""
     features, slopes = _push(client, images, direction)
     parts = [
-        (slope.square() * weight).flatten(1).sum(1)
+        (slope.square() * weight).unsqueeze(-1).flatten(1).sum(1)
         for slope, weight in zip(slopes, _weights(defense, features), strict=True)
     ]
     return torch.stack(parts).sum(0)

@@ -2,17 +2,17 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from defenses.fine_tuning import check_schedule, fine_tune, trainable
+from defenses.fine_tuning import trainable
+from defenses.penalized_training import PenalizedTraining
 from defenses.proxy_decoder import ProxyDecoder
 from splitbench.data.images import LabeledImages
-from splitbench.defense import Defense, OnStep, silent
+from splitbench.defense import OnStep, silent
 from splitbench.guarantee import Guarantee
 from splitbench.release import Tensors, TensorSpec
 from splitbench.rng import isolated
@@ -21,7 +21,7 @@ from splitbench.split import Split
 PROXY_RATE = 2e-3  # first step size of the decoders, Adam
 
 
-class AdversarialTraining(Defense):
+class AdversarialTraining(PenalizedTraining):
     """Trains both sides for the task and against decoders, which are trained against them.
 
     Client and server start from the undefended model. In every step the decoders first learn from
@@ -66,11 +66,6 @@ class AdversarialTraining(Defense):
         False
     """
 
-    stochastic: ClassVar[bool] = False
-    differentiable: ClassVar[bool] = True
-    off: ClassVar[dict[str, object] | None] = {"weight": 0.0}
-    knob: ClassVar[tuple[str, Literal["up", "down"]] | None] = ("weight", "up")
-
     def __init__(
         self,
         *,
@@ -82,9 +77,12 @@ class AdversarialTraining(Defense):
         learning_rate: float = 1e-3,
         batch_size: int = 64,
     ) -> None:
-        super().__init__()
-        if not 0 <= weight < float("inf"):
-            raise ValueError(f"weight={weight}: must be finite and not negative; 0 is off")
+        super().__init__(
+            weight=weight,
+            finetune_epochs=finetune_epochs,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+        )
         for name, value, least in (
             ("decoders", decoders, 1),
             ("lives", lives, 0),
@@ -92,21 +90,9 @@ class AdversarialTraining(Defense):
         ):
             if value < least:
                 raise ValueError(f"{name}={value}: must be at least {least}")
-        check_schedule(
-            finetune_epochs=finetune_epochs, learning_rate=learning_rate, batch_size=batch_size
-        )
-        self.weight = weight
         self.decoders = decoders
         self.lives = lives
         self.width = width
-        self.finetune_epochs = finetune_epochs
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-
-    @property
-    def changes_client(self) -> bool:
-        """Unless it is off."""
-        return self.weight > 0 and self.finetune_epochs > 0
 
     def fit(
         self,
@@ -121,36 +107,24 @@ class AdversarialTraining(Defense):
             return
         images = train.images()
         mean = images.mean(0)
-        floor = (images - mean).square().mean()
         steps = self.finetune_epochs * -(-len(train) // self.batch_size)
-        players = Decoders(
+        self._players = Decoders(
             self.decoders,
             partial(self._decoder, split.cut.tensors, mean, generator),
             life=max(1, steps // (self.lives + 1)),
         )
+        self._floor = (images - mean).square().mean()
+        super().fit(split, train, generator=generator, on_step=on_step)
+        del self._players, self._floor  # they have done their work
 
-        def loss(batch: Tensor, labels: Tensor) -> Tensor:
-            released = tuple(split.client(batch))
-            players.learn(tuple(t.detach() for t in released), batch)
-            explained = 1 - players.least_error(released, batch) / floor
-            task = functional.cross_entropy(split.server(released), labels)
-            return task + self.weight * explained.clamp(min=0)
-
-        fine_tune(
-            [split.client, split.server],
-            loss,
-            train,
-            epochs=self.finetune_epochs,
-            learning_rate=self.learning_rate,
-            batch_size=self.batch_size,
-            generator=generator,
-            on_step=on_step,
-        )
-
-    def protect(self, features: Tensors, *, generator: torch.Generator) -> Tensors:
-        """Return the features: it is the client that was trained."""
-        del generator
-        return features
+    def penalty(
+        self, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"], released: Tensors
+    ) -> Float[Tensor, ""]:
+        """Share of the variance that the best decoder explains, after a step of all decoders."""
+        del labels
+        self._players.learn(tuple(t.detach() for t in released), images)
+        explained: Tensor = 1 - self._players.least_error(released, images) / self._floor
+        return explained.clamp(min=0)
 
     def guarantee(self) -> Guarantee:
         """Empirical."""

@@ -68,7 +68,7 @@ class LikelihoodMaximization(Attack):
         learning_rate: First step size in pixel units (the range of an image is 1); falls to zero
             along a cosine.
         weights: Candidates for the weight of the prior, >= 0. One is taken as it is; of several
-            (and both ways to read a quantiser, and the warm start left alone) the one with the
+            (and the readings of a quantiser, and the warm start left alone) the one with the
             least squared error on held-out auxiliary images is.
         prior: Belief about images, or None.
         warm_start: Attack whose guess is refined, or None to start from grey.

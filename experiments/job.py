@@ -1,5 +1,6 @@
 """One job: one (data, model, defense, codec, threat, seed) over cuts and a suite of attacks."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -155,6 +156,7 @@ class Job:
             module.to(here())
 
         def make() -> Product:
+            began = time.perf_counter()
             with self.reporter.stage(f"fitting the defense at {cut.name}") as meter:
                 defense.fit(
                     parts,
@@ -162,7 +164,7 @@ class Job:
                     generator=stream(self.seed, "defense", cut.name),
                     on_step=lambda p: meter(p.step, p.steps, p.loss),
                 )
-            return Product(_state(defense, parts))
+            return Product(_state(defense, parts), {"seconds": time.perf_counter() - began})
 
         product = self.store.product("deployment", self.deployment_key(cut), make)
         _load_state(defense, parts, product.tensors)
@@ -177,6 +179,7 @@ class Job:
             specs=(),
             plain=(NoDefense(), plain_codec),
             shared=None if defense.changes_client else self.shared,
+            seconds=float(product.facts["seconds"]),
         )
         return _with_specs(deployment, self.roles.calibration.images(slice(0, PROBE)))
 

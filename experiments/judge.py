@@ -1,18 +1,18 @@
 """Says what guesses are worth: above what is known without a release, and with which doubts."""
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from attacks.class_mean import ClassMean
 from attacks.constant_color import ConstantColor
 from attacks.mean_image import MeanImage
+from experiments.costs import costs_of
 from experiments.doubts import Findings, depends_on_batch, flags_of, payload_class_p
 from experiments.job import Job
 from experiments.scoring import Arrays, Scoring
@@ -21,12 +21,10 @@ from splitbench.attack import Attack
 from splitbench.codec import Codec
 from splitbench.data.images import ROLES
 from splitbench.defense import Defense
-from splitbench.deployment import Deployment
-from splitbench.latency import measure_latency
+from splitbench.dependence import LEAST, distance_correlation
 from splitbench.leakage import excess_leakage, leakage, normalised
 from splitbench.metrics.mean_squared_error import MeanSquaredError
 from splitbench.null_channel import other_targets
-from splitbench.placement import on_the_cpu
 from splitbench.record import Interval, Scores
 from splitbench.rng import stream
 from splitbench.statistics import Resampler, Summary, hierarchical_bootstrap, wilson
@@ -42,8 +40,7 @@ BLIND = ("constant_color", "mean_image")
 # Standard errors between floor and ceiling below which a ratio to their distance means nothing.
 CLEARLY = 5.0
 RESAMPLES = 1000
-
-M = TypeVar("M", bound=nn.Module)
+DEPENDENT = 500  # targets behind the distance correlation
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,6 @@ class Judge:
         cut = deployment.split.cut.name
         self._floors[cut] = self._floor_scores(target)
         self._mixing[cut] = depends_on_batch(deployment, self.truth)
-        flops = deployment.split.cut
         payload = target.payload_bytes()
         right = int((target.logits().argmax(1) == self.labels).sum())
         promise = deployment.defense.guarantee().over(messages=self.job.threat.observations)
@@ -94,7 +90,10 @@ class Judge:
             "unavailable": dict(self.scoring.unavailable),
             "guarantee": promise.to_record(),
             "diagnostics": {
-                "payload_class_p": payload_class_p(payload.cpu().numpy(), self.labels.cpu().numpy())
+                "payload_class_p": payload_class_p(
+                    payload.cpu().numpy(), self.labels.cpu().numpy()
+                ),
+                **_dependence(target),
             },
             "traits": traits(deployment.defense, deployment.codec),
             "data_fingerprints": self.job.roles.fingerprints(),
@@ -103,11 +102,13 @@ class Judge:
                 "payload_bytes_mean": float(payload.double().mean()),
                 "payload_bytes_max": float(payload.max()),
                 "payload_bytes_min": float(payload.min()),
-                "client_flops": float(flops.head_flops),
-                "server_flops": float(flops.tail_flops),
-                "client_params": float(_parameters(deployment.split.client)),
-                "server_params": float(_parameters(deployment.split.server)),
-                **self._latency(deployment),
+                "defense_seconds": deployment.seconds,
+                **costs_of(
+                    deployment,
+                    self.truth,
+                    timing=self.job.config["latency"],
+                    generator=stream(self.job.seed, "latency"),
+                ),
             },
         }
 
@@ -218,25 +219,6 @@ class Judge:
         )
         return flags_of(findings)
 
-    def _latency(self, deployment: Deployment) -> dict[str, float]:
-        """Of both sides on the CPU, wherever the job computes."""
-        setting = self.job.config["latency"]
-        generator = stream(self.job.seed, "latency")
-        with on_the_cpu():
-            defense, server = _on_the_cpu(deployment.defense), _on_the_cpu(deployment.split.server)
-            measured = measure_latency(
-                _on_the_cpu(deployment.split.client),
-                deployment.codec,
-                lambda tensors: server(defense.restore(tensors)),
-                self.truth[:1].cpu(),
-                protect=lambda features: defense.protect(features, generator=generator),
-                **setting,
-            )
-        phases = ("client", "encode", "decode", "server")
-        medians = {f"{phase}_ms": getattr(measured, f"{phase}_ms_median") for phase in phases}
-        tails = {f"{phase}_ms_p95": getattr(measured, f"{phase}_ms_p95") for phase in phases}
-        return {**medians, **tails}
-
 
 def traits(defense: Defense, codec: Codec) -> dict[str, Any]:
     """What decides which releases follow from which (`splitbench.leaderboard.simulable`)."""
@@ -254,20 +236,20 @@ def traits(defense: Defense, codec: Codec) -> dict[str, Any]:
     }
 
 
+def _dependence(target: Target) -> dict[str, float]:
+    """Squared distance correlation of some targets and their releases, corrected for bias."""
+    released = next(target.parts(DEPENDENT)).tensors
+    count = len(released[0])
+    if count < LEAST["unbiased"]:
+        return {}
+    rows = torch.cat([t.flatten(1).float() for t in released], dim=1)
+    found = distance_correlation(target.images[:count], rows, estimator="unbiased")
+    return {"distance_correlation": float(found)}
+
+
 def interval(summary: Summary) -> Interval:
     """The part of a summary that a record keeps."""
     return Interval(mean=summary.mean, low=summary.low, high=summary.high, n=summary.n)
-
-
-def _parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
-
-
-def _on_the_cpu(module: M) -> M:
-    """The module itself, or a copy where it is on another device."""
-    state = module.state_dict().values()
-    moved = any(t.device.type != "cpu" for t in state)
-    return copy.deepcopy(module).cpu() if moved else module
 
 
 def _bytes(images: Tensor) -> NDArray[np.uint8]:

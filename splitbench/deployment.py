@@ -59,6 +59,7 @@ class Deployment:
         specs: Shapes of the released tensors.
         shared: Serves the features where the client is the undefended model's.
         plain: The undefended codec, for `undefended`.
+        seconds: What fitting the defense took, on the machine that did it.
     """
 
     split: Split
@@ -67,6 +68,7 @@ class Deployment:
     specs: tuple[TensorSpec, ...]
     plain: tuple[Defense, Codec]
     shared: SharedClient | None = None
+    seconds: float = 0.0
 
     def features(self, images: Tensor) -> Tensors:
         """The client's output, without gradients."""

@@ -86,9 +86,11 @@ class Record:
         ceilings: Score of the secret itself, by metric; of an inference ``pixels``
             (of a side channel nothing).
         unavailable: Metrics that could not be computed here, with the reason.
-        cost: ``payload_bytes_mean/max``, ``client_ms``, ``server_ms``, ``encode_ms``,
-            ``decode_ms`` (medians, with ``_p95``), ``client_flops``, ``server_flops``,
-            ``client_params``, ``attack_seconds``, ``queries``.
+        cost: ``payload_bytes_mean/min/max``, ``payload_bytes_entropy`` (mean after entropy coding);
+            for ``client`` (with the defense) and ``server``: ``_flops``, ``_params``,
+            ``_memory_bytes`` (at the worst moment of one request), ``_ms`` and ``_ms_p95``;
+            ``encode_ms`` and ``decode_ms`` likewise (medians); ``defense_seconds`` (fitting it),
+            ``attack_seconds``, ``queries``.
         guarantee: What the defense promises over all messages that the adversary observes
             (`splitbench.guarantee.Guarantee.to_record`).
         traits: What says which releases can be computed from which others: ``exact`` (the
@@ -97,8 +99,9 @@ class Record:
             defense's ``knob``, the direction in which it ``protects`` and whether its settings
             are ``nested`` (``no``, ``all``, ``multiples``).
         diagnostics: What the attack says about its own guesses without the truth
-            (`Attack.diagnostics`), and ``payload_class_p``, the probability that lengths of
-            messages differ so much between classes by chance.
+            (`Attack.diagnostics`), ``payload_class_p``, the probability that lengths of
+            messages differ so much between classes by chance, and ``distance_correlation``
+            (squared, bias-corrected) of target images and their releases.
         images: How many each data role holds.
         flags: Warnings, explained on the leaderboard.
         claimed: Numbers of a paper that this cell reproduces.

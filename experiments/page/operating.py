@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from experiments.page.words import between, milliseconds, rate, size
+from experiments.page.flags import explain
+from experiments.page.words import between, milliseconds, rate, size, small
 from splitbench.leaderboard import DROPS, Board, Row, families
 from splitbench.record import Interval
 
@@ -19,11 +20,20 @@ class Point:
         leakage: Of the row that leaks least at this price; None where no setting is so cheap.
         setting: Its knob.
         cost: Its payload and the time of its client.
+        promise: Its formal guarantee, in short, or nothing.
+        flags: Doubts about it, in short.
     """
 
     leakage: Interval | None = None
     setting: str = ""
     cost: str = ""
+    promise: str = ""
+    flags: str = ""
+
+    @property
+    def facts(self) -> str:
+        """Setting, costs, promise and doubts."""
+        return ", ".join(filter(None, (self.setting, self.cost, self.promise, self.flags)))
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,8 @@ def as_markdown(board: Board, plain: Callable[[str], str]) -> list[str]:
         rows.append("| " + " | ".join(map(plain, cells)) + " |")
     text = (
         "At equal accuracy: the least leakage among the settings that were run and that lose no "
-        "more than so many points of accuracy, with payload and time of the client."
+        "more than so many points of accuracy, with payload, time of the client, formal guarantee "
+        "where there is one, and flags."
     )
     return [text, "\n".join(rows)]
 
@@ -70,11 +81,14 @@ def _point(row: Row | None) -> Point:
     if row is None:
         return Point()
     cost = f"{size(row.payload_bytes_mean)}, {milliseconds(row.client_ms)} ms"
-    return Point(row.closed, row.setting, cost)
+    told = row.guarantee
+    promise = f"epsilon {small(told.epsilon)}" if told.formal else ""
+    flags = ", ".join(explain(flag).short for flag in row.flags)
+    return Point(row.closed, row.setting, cost, promise, flags)
 
 
 def _in_words(point: Point) -> str:
     if point.leakage is None:
         return "—"
     leak = f"{rate(point.leakage.mean)} ({between(point.leakage)})"
-    return "; ".join(part for part in (leak, point.setting, point.cost) if part)
+    return "; ".join(filter(None, (leak, point.facts)))

@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from experiments.page import words
 from experiments.page.details import DETAILS
+from experiments.page.expenses import EXPENSES
 from experiments.page.flags import FLAGS, Flag, explain
 from experiments.page.gallery import Panel, Picture, data_uri, panels
 from experiments.page.operating import HEADINGS, Line, operating
@@ -107,6 +108,12 @@ class View:
     def measured(self) -> bool:
         """Whether there is anything to draw."""
         return any(row.closed is not None for row in self.board.rows)
+
+    @property
+    def costed(self) -> list[Row]:
+        """Rows whose costs are known, one for all adversaries."""
+        found = {_deployed(row): row for row in reversed(self.board.rows) if row.costs}
+        return [row for row in self.board.rows if found.get(_deployed(row)) is row]
 
     @property
     def ranking(self) -> bool:
@@ -288,6 +295,7 @@ def render(
         views=views,
         columns=COLUMNS,
         details=DETAILS,
+        expenses=EXPENSES,
         prices=HEADINGS,
         quality=QUALITY_DIGITS,
         threats=_threats(boards),
@@ -363,3 +371,8 @@ def _flag_counts(boards: Sequence[Board]) -> list[tuple[Flag, int]]:
     known = [*FLAGS, *map(explain, unknown)]
     counts = [(flag, raised.count(flag.name)) for flag in known]
     return sorted(counts, key=lambda pair: pair[1] == 0)
+
+
+def _deployed(row: Row) -> tuple[str, str, str]:
+    """What runs, whoever attacks it."""
+    return row.cut, row.message.defense, row.message.codec

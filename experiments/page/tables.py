@@ -23,9 +23,11 @@ from experiments.page.words import (
     size,
     small,
 )
-from splitbench.leaderboard import QUALITY, RECOGNITION, Board, Row
+from splitbench.leaderboard import COSTS, QUALITY, RECOGNITION, Board, Row
 from splitbench.record import Interval
 
+# Costs that a line has in another sense: time with coding, bytes with their bounds.
+SHOWN = ("client_ms", "server_ms", "payload_bytes_mean")
 Value = str | int | float | None
 
 
@@ -104,6 +106,8 @@ def _line(board: Board, row: Row, link: str, attacks: Sequence[str]) -> dict[str
         "client_ms": row.client_ms,
         "server_ms": row.server_ms,
         "end_to_end_ms": row.end_to_end_ms,
+        **{name: row.costs.get(name) for name in COSTS if name not in SHOWN},
+        "distance_correlation": row.dependence,
         "link": link if row.end_to_end_ms is not None else "",
         **{f"leakage_of_{name}": _mean(leaks.get(name)) for name in attacks},
         "flags": " ".join(row.flags),

@@ -10,6 +10,7 @@ from splitbench.leaderboard.board import UNRANKED, Board, boards
 from splitbench.leaderboard.evidence import Evidence, LeaderboardError
 from splitbench.leaderboard.operating import DROPS, Family, families
 from splitbench.leaderboard.rows import (
+    COSTS,
     QUALITY,
     RECOGNITION,
     Entry,
@@ -20,6 +21,7 @@ from splitbench.leaderboard.rows import (
 )
 
 __all__ = [
+    "COSTS",
     "DROPS",
     "QUALITY",
     "RECOGNITION",

@@ -17,7 +17,7 @@ from splitbench.leaderboard.evidence import (
     bootstrap,
 )
 from splitbench.leaderboard.oracle import envelope
-from splitbench.leaderboard.rows import QUALITY, RECOGNITION, Entry, Recognition, Row
+from splitbench.leaderboard.rows import COSTS, QUALITY, RECOGNITION, Entry, Recognition, Row
 from splitbench.leakage import per_image_leakage, tails
 from splitbench.link import Link
 from splitbench.record import Interval
@@ -187,8 +187,16 @@ def _with_costs(row: Row, system: System, link: Link | None) -> Row:
         client_ms=client,
         server_ms=server,
         end_to_end_ms=total,
+        costs={name: value for name in COSTS if (value := mean(name)) is not None},
+        dependence=_dependence(system),
         missing=missing,
     )
+
+
+def _dependence(system: System) -> float | None:
+    key = "distance_correlation"
+    found = [r.diagnostics[key] for r in system.records if key in r.diagnostics]
+    return float(np.mean(found)) if found else None
 
 
 def _with_accuracy(row: Row, system: System) -> Row:

@@ -12,6 +12,19 @@ from splitbench.leaderboard.simulable import Message
 from splitbench.record import Interval
 
 QUALITY = ("psnr_db", "ssim", "lpips", "top1")
+COSTS = (
+    "client_params",
+    "client_flops",
+    "client_ms",
+    "client_memory_bytes",
+    "server_params",
+    "server_flops",
+    "server_ms",
+    "server_memory_bytes",
+    "payload_bytes_mean",
+    "payload_bytes_entropy",
+    "defense_seconds",
+)
 RECOGNITION = ("rank1_faces", "rank1_pixels")  # whether guesses still show who it is
 
 
@@ -144,6 +157,9 @@ class Row:
         client_ms: Median time of the client with its defense and encoder, as measured.
         server_ms: Median time of the decoder and the server, as measured.
         end_to_end_ms: Both, with the modelled time on the link.
+        costs: What a request costs on either side, and the defense to make, by the keys of
+            `Record.cost` that are in `COSTS`; mean over the records.
+        dependence: Squared distance correlation of images and releases, corrected for bias.
         training_gap: L of images that the model was trained on, attacked alike, minus `raw`; None
             where they were not attacked.
         adaptive_gain: Naive rows: what knowing the defense adds to L, on the same images.
@@ -187,6 +203,8 @@ class Row:
     client_ms: float | None = None
     server_ms: float | None = None
     end_to_end_ms: float | None = None
+    costs: Mapping[str, float] = field(default_factory=dict)
+    dependence: float | None = None
     training_gap: Interval | None = None
     adaptive_gain: Interval | None = None
     leads: tuple[Lead, ...] = ()

@@ -1,15 +1,14 @@
 """What each node of a traced model does, seen by running it on one and on two examples."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from splitbench.operations import counting
 from splitbench.release import TensorSpec
 from splitbench.rng import isolated
 from splitbench.split.trace import UntraceableError, private_copy, trace
@@ -85,7 +84,7 @@ def observe(model: nn.Module, example: Tensor) -> tuple[fx.GraphModule, tuple[St
     with isolated(torch.Generator().manual_seed(0)):
         got = plain.run(pair.clone())
     _compare(got, wanted, model)
-    with FlopCounterMode(display=False) as counter, _countable_attention():
+    with counting() as counter:
         counted = _Watch(graph_module, model, counter)
         counted.run(pair[:1].clone())
     return graph_module, _steps(graph_module, names, counted, plain)
@@ -191,14 +190,3 @@ def _compare(got: object, wanted: object, model: nn.Module) -> None:
             "views of tensors, keep state, or be random without using torch's generator"
         )
         raise UntraceableError(model, cause) from error
-
-
-@contextmanager
-def _countable_attention() -> Iterator[None]:
-    """Attention as matrix products, which the counter sees, instead of one fused operation."""
-    fused = torch.backends.mha.get_fastpath_enabled()
-    with ExitStack() as stack:
-        stack.callback(torch.backends.mha.set_fastpath_enabled, fused)
-        torch.backends.mha.set_fastpath_enabled(False)
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        yield

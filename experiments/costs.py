@@ -1,0 +1,128 @@
+"""What a deployment costs: operations, parameters, memory, time and bytes."""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import zstandard
+from torch import Tensor, nn
+
+from splitbench.codec import Codec
+from splitbench.defense import Defense
+from splitbench.deployment import Deployment
+from splitbench.latency import measure_latency
+from splitbench.memory import peak_bytes
+from splitbench.operations import operations
+from splitbench.placement import on_the_cpu
+from splitbench.release import Tensors
+
+CODED = 100  # images whose messages are entropy-coded, to see what that would save
+LEVEL = 19  # of zstandard: as small as it gets, for the time of coding does not matter here
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Both sides on the CPU, as one request meets them."""
+
+    client: nn.Module
+    server: nn.Module
+    defense: Defense
+    codec: Codec
+    generator: torch.Generator
+
+    @classmethod
+    def of(cls, deployment: Deployment, generator: torch.Generator) -> "_Parts":
+        split = deployment.split
+        return cls(
+            client=_here(split.client),
+            server=_here(split.server),
+            defense=_here(deployment.defense),
+            codec=deployment.codec,
+            generator=generator,
+        )
+
+    def release(self, images: Tensor) -> Tensors:
+        """The device's work, without the codec's."""
+        return self.protect(tuple(self.client(images)))
+
+    def protect(self, features: Tensors) -> Tensors:
+        return self.defense.protect(features, generator=self.generator)
+
+    def answer(self, tensors: Tensors) -> Tensor:
+        """The server's work, without the codec's."""
+        logits: Tensor = self.server(self.defense.restore(tensors))
+        return logits
+
+
+def costs_of(
+    deployment: Deployment,
+    images: Tensor,
+    *,
+    timing: Mapping[str, Any],
+    generator: torch.Generator,
+) -> dict[str, float]:
+    """Costs of one request, all of them on the CPU, wherever attacks are computed.
+
+    Args:
+        deployment: The fitted system.
+        images: ``(n, c, h, w)``; the first is the request, the first hundred are entropy-coded.
+        timing: Keywords of `splitbench.latency.measure_latency`.
+        generator: Of the defense's randomness.
+
+    Returns:
+        ``client_`` and ``server_`` ``flops`` (one multiply-add is 2; matrix products and
+        convolutions), ``params``, ``memory_bytes`` (parameters, buffers and the tensors that are
+        alive at the worst moment of one request), ``ms`` and ``ms_p95``; ``encode_ms`` and
+        ``decode_ms`` likewise; ``payload_bytes_entropy``, the mean length of messages after
+        entropy coding.
+    """
+    with on_the_cpu(), torch.no_grad():
+        parts = _Parts.of(deployment, generator)
+        request = images[:1].cpu()
+        released = parts.release(request)
+        return {
+            **_size("client", [parts.client, parts.defense], lambda: parts.release(request)),
+            **_size("server", [parts.server], lambda: parts.answer(released)),
+            "payload_bytes_entropy": _entropy_coded(parts, images[:CODED].cpu()),
+            **_times(parts, request, timing),
+        }
+
+
+def _size(side: str, modules: list[nn.Module], compute: Callable[[], object]) -> dict[str, float]:
+    parameters = sum(p.numel() for m in modules for p in m.parameters())
+    held = [t for m in modules for t in (*m.parameters(), *m.buffers())]
+    return {
+        f"{side}_flops": float(operations(compute)),
+        f"{side}_params": float(parameters),
+        f"{side}_memory_bytes": float(sum(t.nbytes for t in held) + peak_bytes(compute)),
+    }
+
+
+def _entropy_coded(parts: _Parts, images: Tensor) -> float:
+    """Mean bytes of a message; one that does not shrink is sent as it is."""
+    released = parts.release(images)
+    coder = zstandard.ZstdCompressor(level=LEVEL)
+    messages = (parts.codec.encode([t[i] for t in released]) for i in range(len(images)))
+    lengths = [min(len(message), len(coder.compress(message))) for message in messages]
+    return sum(lengths) / len(lengths)
+
+
+def _times(parts: _Parts, request: Tensor, timing: Mapping[str, Any]) -> dict[str, float]:
+    measured = measure_latency(
+        parts.client, parts.codec, parts.answer, request, protect=parts.protect, **timing
+    )
+    phases = ("client", "encode", "decode", "server")
+    medians = {f"{phase}_ms": getattr(measured, f"{phase}_ms_median") for phase in phases}
+    tails = {f"{phase}_ms_p95": getattr(measured, f"{phase}_ms_p95") for phase in phases}
+    return {**medians, **tails}
+
+
+def _here(module: M) -> M:
+    """The module itself, or a copy where it is on another device."""
+    state = module.state_dict().values()
+    moved = any(t.device.type != "cpu" for t in state)
+    return copy.deepcopy(module).cpu() if moved else module

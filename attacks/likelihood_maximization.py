@@ -201,10 +201,7 @@ class LikelihoodMaximization(Attack):
         """Keep the weight and the reading that err least on held-out images; by how much."""
         images, release = _held_out(surface, CHOOSING)
         features = tuple(f.detach() for f in surface.client(images))
-        values = sum(spec.numel for spec in surface.specs)
-        self._rounding = _distance(release, features).mean() / values
-        rounds = self._rounds(release, features, surface)
-        readings = list(Reading) if rounds else [Reading.CELLS]
+        readings = self._readings(release, features, surface)
         tried = {
             (weight, reading): error
             for reading in readings
@@ -221,11 +218,14 @@ class LikelihoodMaximization(Attack):
         self._weight, self._reading = torch.tensor(weight), torch.tensor(reading)
         return tried[weight, reading]
 
-    def _rounds(self, release: Release, features: Tensors, surface: Surface) -> bool:
-        """Whether what was released lies apart from the features, and the mismatch is nothing."""
-        mismatch = surface.mismatch(release, features).mean()
-        exact = surface.is_likelihood(release, features)
-        return not exact and bool(mismatch < EXACT * _distance(release, features).mean())
+    def _readings(self, release: Release, features: Tensors, surface: Surface) -> list[Reading]:
+        """All, where what was released lies apart from the features and the mismatch is nothing."""
+        if surface.is_likelihood(release, features):  # maybe of other tensors than are released
+            return [Reading.CELLS]
+        apart = _distance(release, features).mean()
+        self._rounding = apart / sum(spec.numel for spec in surface.specs)
+        rounds = bool(surface.mismatch(release, features).mean() < EXACT * apart)
+        return list(Reading) if rounds else [Reading.CELLS]
 
     def _try_weights(
         self,

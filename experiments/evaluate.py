@@ -99,7 +99,7 @@ def _check(job: Job, attacks: Mapping[str, Mapping[str, Any]]) -> None:
     _ = job.threat, job.protection()
     for name in attacks:
         _attack(name, attacks)
-    build(job.config["training"])
+    _ = job.training
 
 
 def _attack(name: str, attacks: Mapping[str, Mapping[str, Any]]) -> Attack:
@@ -208,7 +208,8 @@ class _Evaluation:
             "data_fingerprints": job.roles.fingerprints(),
             "images": {role: len(getattr(job.roles, role)) for role in ROLES},
         }
-        names = {key: str(self.choices[key]) for key in ("data", "model", "defense")}
+        names = {key: str(self.choices[key]) for key in ("data", "defense")}
+        names["model"] = self._model()
         records = Inferring(job, common, names).run(asked, self._threat())
         for record in records:
             tracking.cell(record, None)
@@ -279,7 +280,7 @@ class _Evaluation:
         config = self.job.config
         cell = Cell(
             data=str(self.choices["data"]),
-            model=str(self.choices["model"]),
+            model=self._model(),
             cut=plan.cut.name,
             cut_index=plan.cut.index,
             defense=repr(target.deployment.defense),
@@ -318,6 +319,10 @@ class _Evaluation:
         text = f"{type(verdict).__name__}: {verdict}"
         self.job.reporter.say(f"[red]failed[/red] {plan.attack_name} at {plan.cut.name}: {text}")
         return Record(status="failed", error=text, targets=0, **common), None
+
+    def _model(self) -> str:
+        """Its name, and how it was trained if that is told apart."""
+        return ", ".join(filter(None, (str(self.choices["model"]), self.job.training.label)))
 
     def _threat(self) -> dict[str, Any]:
         """The adversary, with the name of its images where they are others."""

@@ -24,12 +24,13 @@ from splitbench.described import Described
 from splitbench.feed import Feed
 from splitbench.placement import here, on_the_cpu
 from splitbench.pool import NOTHING, Pool, Spent
+from splitbench.private_training import PrivateTraining
 from splitbench.release import TensorSpec
 from splitbench.rng import isolated, stream
 from splitbench.shadow import Traffic
 from splitbench.split import Cut, CutError, Cuttable, Split, Taps
 from splitbench.threat import Surface, ThreatModel
-from splitbench.training import accuracy
+from splitbench.training import Training, accuracy
 
 PROBE = 2  # images sent through a deployment to learn the shapes of its release
 
@@ -75,6 +76,14 @@ class Job:
         parts = {k: self.config[k] for k in ("model", "training", "seed")}
         return digest({**parts, "train": self.roles.train.fingerprint(), "code": self.code})
 
+    @property
+    def training(self) -> Training | PrivateTraining:
+        """How the task model is trained."""
+        training = build(self.config["training"])
+        if not isinstance(training, Training | PrivateTraining):
+            raise UserError("training: must describe a way to train, such as training=default")
+        return training
+
     def untrained_model(self) -> nn.Module:
         """The task model with its first weights."""
         with isolated(stream(self.seed, "model", "initialisation")):
@@ -90,12 +99,15 @@ class Job:
 
         def make() -> Product:
             with self.reporter.stage("training the task model") as meter:
-                build(self.config["training"]).fit(
-                    model,
-                    self.roles.train,
-                    generator=stream(self.seed, "model", "training"),
-                    on_step=lambda p: meter(p.step, p.steps, p.loss),
-                )
+                try:
+                    self.training.fit(
+                        model,
+                        self.roles.train,
+                        generator=stream(self.seed, "model", "training"),
+                        on_step=lambda p: meter(p.step, p.steps, p.loss),
+                    )
+                except ValueError as error:
+                    raise UserError(f"training: {error}") from error
             self._warn_if_useless(model)
             return Product(model.state_dict())
 

@@ -91,6 +91,11 @@ class Training:
                     "validation_fraction above 0)"
                 )
 
+    @property
+    def label(self) -> str:
+        """How a model that was trained so is told from others: not at all."""
+        return ""
+
     def fit(
         self,
         model: nn.Module,
@@ -206,7 +211,7 @@ class _Run:
         losses: list[float] = []
         for index in order[: len(order) // size * size].split(size):
             index = index.to(self.train.labels.device)
-            images = _augmented(self.train.images(index), self.training.augment, self.generator)
+            images = augmented(self.train.images(index), self.training.augment, self.generator)
             loss = F.cross_entropy(
                 self.model(images),
                 self.train.labels[index],
@@ -241,8 +246,8 @@ def _score(model: nn.Module, images: LabeledImages, batch_size: int) -> tuple[in
     return right, nats / max(len(images), 1)
 
 
-def _augmented(images: Tensor, kind: Augmentation, generator: torch.Generator) -> Tensor:
-    """Mirror, and shift, each image ``(b, c, h, w)`` on its own."""
+def augmented(images: Tensor, kind: Augmentation, generator: torch.Generator) -> Tensor:
+    """Mirror, and shift, each image ``(b, c, h, w)`` on its own, as `Training.augment` says."""
     if kind == "none":
         return images
     count, channels, height, width = images.shape

@@ -25,7 +25,11 @@ SETTINGS = {
         {"bits": 1, "clip": (-1, 1)},
         {"bits": 4, "clip": (-0.3, 1.7)},
     ],
-    TopK: [{"fraction": 0.03}, {"fraction": 0.4, "value_bits": 16, "entropy": True}],
+    TopK: [
+        {"fraction": 0.03},
+        {"fraction": 0.1, "value_bits": 1},
+        {"fraction": 0.4, "value_bits": 16, "entropy": True},
+    ],
     Jpeg: [{"quality": 1}, {"quality": 100}],
 }
 IMAGES_ONLY = (RawImage, Jpeg)

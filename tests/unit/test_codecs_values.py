@@ -1,5 +1,6 @@
 """Float32, Float16, TopK, and tensors that are not features."""
 
+import struct
 from fractions import Fraction
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from splitbench.codec import CodecError
 from splitbench.codecs.float16 import Float16
 from splitbench.codecs.float32 import Float32
 from splitbench.codecs.top_k import TopK
@@ -24,7 +26,10 @@ batches = arrays(
     elements=halves,
 ).map(torch.from_numpy)
 codecs = st.sampled_from([Float32(), Float16(), Float32(entropy=True), TopK()]) | st.builds(
-    TopK, fraction=st.floats(0.01, 1), value_bits=st.sampled_from([16, 32]), entropy=st.booleans()
+    TopK,
+    fraction=st.floats(0.01, 1),
+    value_bits=st.sampled_from([1, 16, 32]),
+    entropy=st.booleans(),
 )
 
 
@@ -125,6 +130,33 @@ def test_if_fewer_values_than_k_are_not_zero_all_are_known():
 def test_impossible_arguments_are_refused(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         TopK(**arguments)
+
+
+def test_places_and_signs_alone_arrive_with_the_mean_magnitude():
+    codec = TopK(fraction=0.5, value_bits=1)
+    values = torch.tensor([[4.0, -2.0, 0.5, -0.1]])
+    assert codec.transform((values,))[0].tolist() == [[3.0, -3.0, 0.0, 0.0]]
+    message = codec.encode([values[0]])
+    assert codec.decode(message)[0].tolist() == [3.0, -3.0, 0.0, 0.0]
+    (low,), (high,) = codec.interval((torch.tensor([[3.0, -3.0, 0.0, 0.0]]),))
+    assert low.flatten().tolist() == pytest.approx([0.0, -6.0, -3.0, -3.0])
+    assert high.flatten().tolist() == pytest.approx([6.0, 0.0, 3.0, 3.0])
+
+
+@pytest.mark.parametrize(("count", "kept"), [(1, 1), (7, 1), (80, 8), (81, 9), (1000, 100)])
+def test_places_and_signs_take_a_bit_for_each_sign_and_four_bytes(count, kept):
+    signs, exact = TopK(value_bits=1), TopK(value_bits=32)
+    shape = (count,)
+    saved = exact.body_bytes(shape) - signs.body_bytes(shape)
+    assert saved == 4 * kept - 4 - (kept + 7) // 8
+
+
+def test_a_negative_magnitude_is_refused():
+    codec = TopK(fraction=0.5, value_bits=1)
+    body = bytearray(codec.pack(torch.tensor([4.0, -2.0, 0.5, -0.1])))
+    body[1:5] = struct.pack("<f", -1.0)
+    with pytest.raises(CodecError, match=r"the magnitude -1\.0 is negative"):
+        codec.unpack(bytes(body), (4,))
 
 
 @pytest.mark.parametrize("codec", [Float32(), Float16(), Uniform(bits=2), TopK()], ids=repr)

@@ -1,0 +1,50 @@
+"""Every defense can be attacked by the search, which asks the most of a defense."""
+
+from functools import cache
+
+import pytest
+import torch
+from tiny_defenses import TINY
+
+import defenses
+from attacks.likelihood_maximization import LikelihoodMaximization
+from attacks.ridge import Ridge
+from splitbench.checks.defense_world import CLASSES, SIDE, defense_world
+from splitbench.checks.discovery import concrete
+from splitbench.defense import Defense
+from splitbench.feed import Feed
+from splitbench.release import TensorSpec
+from splitbench.rng import stream
+from splitbench.threat import Surface, ThreatModel
+
+DISCOVERED = concrete(defenses, Defense)
+DEFENSES = [cls(**settings) for cls in DISCOVERED for settings in TINY.get(cls, [{}])]
+world = cache(defense_world)
+
+
+@pytest.mark.parametrize("defense", DEFENSES, ids=repr)
+@pytest.mark.parametrize("cut", ["relu", "branch"])
+def test_the_search_runs_and_is_no_worse_than_its_start(defense: Defense, cut: str) -> None:
+    place = world(cut)
+    deployed = place.deploy(defense)
+    sent = deployed.transmit(place.targets, generator=stream(0, "sent"))
+    specs = tuple(TensorSpec(f"t{i}", tuple(t.shape[1:])) for i, t in enumerate(sent.tensors))
+    surface = Surface(
+        type(deployed)(**{**vars(deployed), "specs": specs}),
+        ThreatModel(),
+        feed=Feed(place.train, seed=0),
+        classes=CLASSES,
+        image_shape=(1, SIDE, SIDE),
+        seed=0,
+        purpose="pair",
+    )
+    errors = {}
+    search = LikelihoodMaximization(
+        steps=20, learning_rate=0.1, warm_start=Ridge(), weights=(1.0, 100.0)
+    )
+    for attack in (Ridge(), search):
+        attack.fit(surface, generator=stream(0, "fit"))
+        guess = attack(sent, surface, generator=stream(0, "recover"))
+        assert torch.isfinite(guess).all()
+        errors[type(attack)] = float((guess - place.targets).square().mean())
+    assert errors[LikelihoodMaximization] <= 1.5 * errors[Ridge]

@@ -11,6 +11,7 @@ usage: splitbench COMMAND [ARGUMENTS]
   run          measure: split, defend, attack, score  (hydra overrides; -m sweeps; --help)
   cuts         print every cut of a model with its tensors, bytes and FLOPs
   leaderboard  make tables and a page of the records
+  facts        what papers found of defenses, beside what was measured here
   demo         the whole path on embedded real images, in minutes
 
 examples:
@@ -41,6 +42,12 @@ def _leaderboard(arguments: Sequence[str]) -> int:
     return main(arguments)
 
 
+def _facts(arguments: Sequence[str]) -> int:
+    from experiments.facts import main
+
+    return main(arguments)
+
+
 def _demo(arguments: Sequence[str]) -> int:
     from experiments.demo import main
 
@@ -51,6 +58,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "run": _run,
     "cuts": _cuts,
     "leaderboard": _leaderboard,
+    "facts": _facts,
     "demo": _demo,
 }
 

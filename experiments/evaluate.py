@@ -321,7 +321,9 @@ class _Evaluation:
         return Record(status="failed", error=text, targets=0, **common), None
 
     def _model(self) -> str:
-        """Its name, and how it was trained if that is told apart."""
+        """What the leaderboard calls it: by its name, and how it was trained if that matters."""
+        if self.job.config["model_name"]:
+            return str(self.job.config["model_name"])
         return ", ".join(filter(None, (str(self.choices["model"]), self.job.training.label)))
 
     def _threat(self) -> dict[str, Any]:

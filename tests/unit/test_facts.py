@@ -1,0 +1,134 @@
+"""Published facts: each holds where records say so, fails where they do not, or was not run."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.cli import main
+from experiments.facts import FACTS, as_markdown, findings, verdict
+from splitbench.leaderboard import Evidence, boards
+from tests.unit.records import SETTINGS, Setting, bits, cells, noisy, write
+
+PLAIN = SETTINGS[0]
+NAMES = {fact.find.__name__: fact for fact in FACTS}
+
+
+def named(name: str, keeps: float, accuracy: float = 0.85, **changes: Any) -> Setting:
+    """A system at relu1 that leaks so much."""
+    made = dataclasses.replace(
+        PLAIN,
+        name=name,
+        expression=changes.pop("expression", f"{name.title()}()"),
+        keeps=(keeps,) * 6,
+        accuracy=(accuracy,) * 6,
+        traits={"changes_client": True, "stochastic": changes.pop("stochastic", True)},
+    )
+    return dataclasses.replace(made, **changes)
+
+
+def evidence(*settings: Setting, model: str = "le_net5", **diagnostics: float) -> list[Evidence]:
+    found = []
+    for record, scores in cells(cuts=("relu1",), settings=settings, targets=48):
+        cell = dataclasses.replace(record.cell, model=model)
+        told = {**record.diagnostics, **diagnostics}
+        found.append(Evidence(dataclasses.replace(record, cell=cell, diagnostics=told), scores))
+    return found
+
+
+def judged(fact: str, found: Sequence[Evidence]) -> str:
+    measured = dict(findings(boards(found, resamples=100)))
+    return verdict(measured[NAMES[fact]])
+
+
+def short(name: str, keeps: float, accuracy: float) -> list[Evidence]:
+    stopped = dataclasses.replace(PLAIN, keeps=(keeps,) * 6, accuracy=(accuracy,) * 6)
+    return evidence(stopped, model=name)
+
+
+def sparse(value_bits: int, keeps: float) -> Setting:
+    codec = f"TopK(fraction=0.1, value_bits={value_bits}, entropy=False, max_bytes=268435456)"
+    return dataclasses.replace(PLAIN, codec=codec, keeps=(keeps,) * 6, traits={})
+
+
+CASES = {
+    "hides_from_the_naive": (
+        evidence(noisy(0.5), noisy(0.5, "hidden")),
+        evidence(
+            dataclasses.replace(noisy(0.5), keeps=(0.5,) * 6),
+            dataclasses.replace(noisy(0.5, "hidden"), keeps=(0.7,) * 6),
+        ),
+    ),
+    "dependence_falls_first": (
+        evidence(PLAIN, distance_correlation=0.8)
+        + evidence(named("no_peek", 0.9), distance_correlation=0.3),
+        evidence(PLAIN, distance_correlation=0.8)
+        + evidence(named("no_peek", 0.2), distance_correlation=0.7),
+    ),
+    "noise_is_learnt_and_random": (
+        evidence(
+            named("shredder", 0.8, 0.82, expression="Shredder(noise_epochs=5)"),
+            named("shredder", 0.8, 0.78, expression="Shredder(noise_epochs=0)"),
+        ),
+        evidence(
+            named("shredder", 0.8, 0.82, expression="Shredder(noise_epochs=5)", stochastic=False),
+            named("shredder", 0.8, 0.78, expression="Shredder(noise_epochs=0)"),
+        ),
+    ),
+    "eight_bits_hide_nothing": (
+        evidence(PLAIN, bits(8, (0.984,) * 6, (0.88,) * 6)),
+        evidence(PLAIN, bits(8, (0.7,) * 6, (0.88,) * 6)),
+    ),
+    "training_privacy_is_another": (
+        short("le_net5, DP-SGD epsilon=8", 0.93, 0.73)
+        + short("le_net5, stopped early", 0.94, 0.75),
+        short("le_net5, DP-SGD epsilon=8", 0.6, 0.73) + short("le_net5, stopped early", 0.94, 0.75),
+    ),
+    "places_tell_nearly_all": (
+        evidence(sparse(32, 0.9), sparse(1, 0.85)),
+        evidence(sparse(32, 0.9), sparse(1, 0.3)),
+    ),
+}
+
+
+@pytest.mark.parametrize("fact", NAMES)
+def test_a_fact_holds_where_the_records_say_so(fact: str) -> None:
+    assert judged(fact, CASES[fact][0]) == "holds"
+
+
+@pytest.mark.parametrize("fact", NAMES)
+def test_a_fact_that_does_not_hold_is_reported_as_such(fact: str) -> None:
+    assert judged(fact, CASES[fact][1]) == "does not hold"
+
+
+@pytest.mark.parametrize("fact", NAMES)
+def test_a_fact_that_was_not_looked_for_is_not_claimed(fact: str) -> None:
+    assert judged(fact, evidence(PLAIN)) == "not run"
+
+
+def test_models_of_different_accuracy_are_not_compared() -> None:
+    found = short("le_net5, DP-SGD epsilon=8", 0.93, 0.6) + short(
+        "le_net5, stopped early", 0.94, 0.8
+    )
+    assert judged("training_privacy_is_another", found) == "does not hold"
+    assert "nothing follows" in as_markdown(boards(found, resamples=100))
+
+
+def test_the_command_prints_and_writes_all_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, cells(cuts=("relu1",), targets=24))
+    assert main(["facts", str(tmp_path), "--out", str(tmp_path / "facts.md")]) == 0
+    assert "8-bit quantisation is no privacy" in capsys.readouterr().out
+    written = (tmp_path / "facts.md").read_text("utf-8")
+    assert written.count("\n| ") == len(FACTS) + 1
+    assert "not run" in written
+
+
+def test_a_folder_without_records_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["facts", str(tmp_path)]) == 2
+    assert "there are no records" in capsys.readouterr().err

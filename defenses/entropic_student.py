@@ -1,6 +1,7 @@
 """A distilled bottleneck of whole numbers, paid by the bit and entropy-coded."""
 
 import math
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -158,17 +159,19 @@ class EntropicStudent(Bottlenecked):
                 sent = codec.transform(tuple(client(images)))
             return taught(sent, images, labels)
 
-        settings = {
-            "learning_rate": self.learning_rate,
-            "batch_size": self.batch_size,
-            "generator": generator,
-            "on_step": on_step,
-        }
-        fine_tune([client, server, self.priors], first, train, epochs=self.epochs, **settings)
+        train_on = partial(
+            fine_tune,
+            train=train,
+            learning_rate=self.learning_rate,
+            batch_size=self.batch_size,
+            generator=generator,
+            on_step=on_step,
+        )
+        train_on([client, server, self.priors], first, epochs=self.epochs)
         for prior in self._tables:
             prior.settle()
         codec = self.codec
-        fine_tune([server], second, train, epochs=self.finetune_epochs, **settings)
+        train_on([server], second, epochs=self.finetune_epochs)
 
     def bits(self, noisy: Tensors) -> Float[Tensor, " b"]:
         """Information of a message in training, for each image."""

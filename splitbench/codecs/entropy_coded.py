@@ -19,6 +19,8 @@ from splitbench.release import TensorSpec, channels_of
 Counts = tuple[tuple[int, ...], ...]
 
 PRECISION = 24  # bits of a probability in the coder: none is smaller than 2 ** -24
+# Of an empty coder. At zero, its own choice, the first of the numbers would take no bits at all.
+_START = np.array([1], dtype=np.uint32)
 _STATE = 8  # bytes of the coder's state, at most, beyond the information of the message
 
 
@@ -93,14 +95,14 @@ class EntropyCoded(FramedCodec):
         """Write the words of the coder, whose last one is never zero."""
         if values.numel() == 0:
             return b""
-        coder = stream.stack.AnsCoder()
+        coder = stream.stack.AnsCoder(_START)
         rows = _by_channel(self._grid(values).codes(values)).numpy().astype(np.int32)
         for row, model in reversed(list(zip(rows, self._models(len(rows)), strict=True))):
             coder.encode_reverse(row, model)
         return np.asarray(coder.get_compressed()).astype("<u4").tobytes()
 
     def unpack(self, body: bytes, shape: tuple[int, ...]) -> Tensor:
-        """Read the numbers; the coder must then be as empty as it was before they were written."""
+        """Read the numbers; the coder must then be as it was before they were written."""
         count, channels = prod(shape), channels_of(shape)
         if count == 0 and not body:
             return torch.zeros(shape)
@@ -111,8 +113,8 @@ class EntropyCoded(FramedCodec):
             raise CodecError(f"{len(body)} bytes are too few for {count} numbers")
         coder = stream.stack.AnsCoder(np.frombuffer(body, "<u4").astype(np.uint32))
         rows = np.stack([coder.decode(model, count // channels) for model in models])
-        if not coder.is_empty():
-            raise CodecError(f"the coder holds more than {count} numbers")
+        if coder.get_compressed().tolist() != _START.tolist():
+            raise CodecError(f"the coder does not hold {count} numbers")
         codes = torch.from_numpy(rows.astype(np.float64))
         return self._grid(codes).values(_in_place(codes, shape))
 

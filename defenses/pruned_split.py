@@ -117,7 +117,9 @@ def _makers(client: nn.Module, specs: Sequence[TensorSpec]) -> list[list[str]]:
     ]
 
 
-def _chain(client: fx.GraphModule, node: object, maker: type[nn.Module], calls: list) -> list[str]:
+def _chain(
+    client: fx.GraphModule, node: object, maker: type[nn.Module], calls: Sequence[object]
+) -> list[str]:
     """From a released node back to the layer that makes its channels; empty without one."""
     found: list[str] = []
     while isinstance(node, fx.Node) and len(node.users) == 1:

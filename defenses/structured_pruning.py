@@ -120,8 +120,7 @@ class StructuredPruning(Defense):
         if not self.changes_client:
             return
         client, server, whole = split.client, split.server, self._whole
-        made = isinstance(client, PrunedClient) and isinstance(server, FillingServer)
-        if not made or whole is None:
+        if not (isinstance(client, PrunedClient) and isinstance(server, FillingServer) and whole):
             raise TypeError("fit() takes the split that adapt() returned")
         worth = importance(whole, train, batch_size=self.batch_size)
         best = [

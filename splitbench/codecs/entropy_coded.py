@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from constriction import stream
-from numpy.typing import NDArray
 from torch import Tensor
 
 from splitbench.codec import CodecError
@@ -19,8 +18,6 @@ from splitbench.release import TensorSpec, channels_of
 Counts = tuple[tuple[int, ...], ...]
 
 PRECISION = 24  # bits of a probability in the coder: none is smaller than 2 ** -24
-# Of an empty coder. At zero, its own choice, the first of the numbers would take no bits at all.
-_START = np.array([1], dtype=np.uint32)
 _STATE = 8  # bytes of the coder's state, at most, beyond the information of the message
 
 
@@ -95,28 +92,27 @@ class EntropyCoded(FramedCodec):
         """Write the words of the coder, whose last one is never zero."""
         if values.numel() == 0:
             return b""
-        coder = stream.stack.AnsCoder(_START)
-        rows = _by_channel(self._grid(values).codes(values)).numpy().astype(np.int32)
-        for row, model in reversed(list(zip(rows, self._models(len(rows)), strict=True))):
-            coder.encode_reverse(row, model)
+        coder = stream.stack.AnsCoder()
+        codes = self._grid(values).codes(values)
+        rows = (_by_channel(codes) if self.learnt else codes.reshape(1, -1)).numpy()
+        for row, model in reversed(list(zip(rows, self._models(), strict=True))):
+            coder.encode_reverse(row.astype(np.int32), model)
         return np.asarray(coder.get_compressed()).astype("<u4").tobytes()
 
     def unpack(self, body: bytes, shape: tuple[int, ...]) -> Tensor:
-        """Read the numbers; the coder must then be as it was before they were written."""
-        count, channels = prod(shape), channels_of(shape)
+        """Read the numbers; the coder must then be as empty as before they were written."""
+        count, models = prod(shape), self._models()
         if count == 0 and not body:
             return torch.zeros(shape)
         if len(body) % 4 or body[-4:] == bytes(4) or count == 0:
             raise CodecError(f"{len(body)} bytes are not the words of a coder for {count} numbers")
-        models = self._models(channels)
-        if 8 * (len(body) + _STATE) < self._least_bits(channels) * (count // channels):
-            raise CodecError(f"{len(body)} bytes are too few for {count} numbers")
         coder = stream.stack.AnsCoder(np.frombuffer(body, "<u4").astype(np.uint32))
-        rows = np.stack([coder.decode(model, count // channels) for model in models])
-        if coder.get_compressed().tolist() != _START.tolist():
-            raise CodecError(f"the coder does not hold {count} numbers")
+        rows = np.stack([coder.decode(model, count // len(models)) for model in models])
+        if not coder.is_empty():
+            raise CodecError(f"the coder holds more than {count} numbers")
         codes = torch.from_numpy(rows.astype(np.float64))
-        return self._grid(codes).values(_in_place(codes, shape))
+        placed = _in_place(codes, shape) if self.learnt else codes.reshape(shape)
+        return self._grid(placed).values(placed)
 
     @torch.no_grad()
     def round_trip(self, values: Tensor) -> Tensor:
@@ -134,22 +130,13 @@ class EntropyCoded(FramedCodec):
         ends = torch.tensor([-1, 1], dtype=torch.float64, device=like.device) * (self.limit + 0.5)
         return Grid(ends[0], ends[1], 2 * self.limit + 1, ends=False)
 
-    def _probabilities(self, channels: int) -> NDArray[np.float64]:
-        """Of each number in each channel, ``(channels, 2 limit + 1)``."""
-        if not self.learnt:
-            counts = 0.5 ** np.abs(np.arange(-self.limit, self.limit + 1.0))
-            return np.tile(counts / counts.sum(), (channels, 1))
-        learnt = np.array(self.learnt[0], dtype=np.float64)
-        return learnt / learnt.sum(1, keepdims=True)
-
-    def _models(self, channels: int) -> list[Any]:
-        return [
-            stream.model.Categorical(row, perfect=False) for row in self._probabilities(channels)
-        ]
-
-    def _least_bits(self, channels: int) -> float:
-        """What one number of each channel takes, if all are the most expected ones."""
-        return -float(np.log2(self._probabilities(channels).max(1)).sum())
+    def _models(self) -> list[Any]:
+        """The prior of each channel; a single one for all where nothing was learnt."""
+        counts = 0.5 ** np.abs(np.arange(-self.limit, self.limit + 1.0))[None]
+        if self.learnt:
+            counts = np.array(self.learnt[0], dtype=np.float64)
+        shares = counts / counts.sum(1, keepdims=True)
+        return [stream.model.Categorical(row, perfect=False) for row in shares]
 
 
 def _by_channel(values: Tensor) -> Tensor:

@@ -152,7 +152,9 @@ def test_importance_is_the_change_of_the_loss_for_a_linear_one():
 def test_training_gives_back_what_pruning_took():
     right = []
     for epochs in (0, 6):
-        world, deployed = pruned("relu", 0.67, finetune_epochs=epochs, learning_rate=0.01)
+        world, deployed = pruned(
+            "relu", 0.34, finetune_epochs=epochs, learning_rate=0.01, batch_size=24
+        )
         release = deployed.release(world.train.images(), generator=stream(0))
         right.append(
             float((deployed.predict(release).argmax(1) == world.train.labels).double().mean())

@@ -35,7 +35,7 @@ class EntropicStudent(Bottlenecked):
 
     where the bits are those of one message under the prior, which knows each channel but no
     neighbours. Then the client is left as it is, and the server learns to read what is really sent:
-    rounded values, from a range coder's bytes. What the task does not need costs bits, and what is
+    rounded values, from the coder's bytes. What the task does not need costs bits, and what is
     not sent no attack can rebuild.
 
     The message is as long as it is surprising. That is a side channel; it is part of the release.

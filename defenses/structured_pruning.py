@@ -45,13 +45,14 @@ class StructuredPruning(Defense):
 
     Deviations from the paper:
         Only the layer at the cut is pruned, once rather than channel by channel with training in
-        between, and by the sum over positions, of which the paper takes the mean. Batch
-        normalisation keeps the undefended model's statistics.
+        between, and by the sum over positions, of which the paper takes the mean. Of PATROL there
+        is the pruning alone: no Lipschitz penalty, no adversary. Batch normalisation keeps the
+        undefended model's statistics.
 
     References:
         Molchanov, Tyree, Karras, Aila, Kautz. "Pruning convolutional neural networks for resource
         efficient inference". ICLR 2017. arXiv:1611.06440
-        Ding, Zhao, Wei, Chen, Wang. "PATROL: privacy-oriented pruning for collaborative inference
+        Ding, Zhang, Pan, Yuan. "PATROL: privacy-oriented pruning for collaborative inference
         against model inversion attacks". WACV 2024. arXiv:2307.10981
 
     Example:

@@ -101,8 +101,7 @@ def narrowing(spec: TensorSpec, channels: int, stride: int) -> nn.Module:
     Raises:
         ValueError: The features are neither image-like nor tokens nor a vector.
     """
-    available = _available(spec)
-    kept = min(channels, available)
+    available, kept = _available(spec), kept_channels(spec, channels)
     if len(spec.shape) == 3:
         side = _side(spec, stride)
         height, width = spec.shape[1:]
@@ -113,13 +112,17 @@ def narrowing(spec: TensorSpec, channels: int, stride: int) -> nn.Module:
     return nn.Linear(available, kept)
 
 
+def kept_channels(spec: TensorSpec, channels: int) -> int:
+    """How many of a tensor's channels remain: `channels`, where there are as many."""
+    return min(channels, _available(spec))
+
+
 def _widen(spec: TensorSpec, channels: int, stride: int) -> nn.Module:
-    available = _available(spec)
-    kept = min(channels, available)
+    kept = kept_channels(spec, channels)
     if len(spec.shape) == 3:
         c, h, w = spec.shape
         return WidenImages(kept, (c, h, w), side=_side(spec, stride))
-    return WidenVectors(kept, available)
+    return WidenVectors(kept, _available(spec))
 
 
 def _side(spec: TensorSpec, stride: int) -> int:

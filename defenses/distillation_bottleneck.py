@@ -1,22 +1,21 @@
 """A narrow bottleneck at the cut, distilled from the undefended model."""
 
-import copy
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from defenses.bottleneck import NarrowingClient, WideningServer
-from defenses.fine_tuning import fine_tune
+from defenses.bottlenecked import Bottlenecked, at_least_one
+from defenses.distillation import Teacher, check_distillation, distillation
+from defenses.fine_tuning import check_schedule, fine_tune
 from splitbench.data.images import LabeledImages
-from splitbench.defense import Defense, OnStep, silent
+from splitbench.defense import OnStep, silent
 from splitbench.guarantee import Guarantee
 from splitbench.release import Tensors
 from splitbench.split import Split
 
 
-class DistillationBottleneck(Defense):
+class DistillationBottleneck(Bottlenecked):
     """Sends the features through few channels, and distils the undefended model around them.
 
     Client and server start as copies of the undefended ones. The client gets a linear map down to
@@ -85,46 +84,18 @@ class DistillationBottleneck(Defense):
         alpha: float = 1.0,
         beta: float = 0.0,
     ) -> None:
-        super().__init__()
-        for name, value in (
-            ("channels", channels),
-            ("stride", stride),
-            ("epochs", epochs),
-            ("batch_size", batch_size),
-        ):
-            if value < 1:
-                raise ValueError(f"{name}={value}: must be at least 1")
-        if not (learning_rate > 0 and temperature > 0):
-            raise ValueError(
-                f"learning_rate={learning_rate}, temperature={temperature}: must be positive"
-            )
-        if alpha < 0 or beta < 0:
-            raise ValueError(f"alpha={alpha}, beta={beta}: must not be negative; 0 is off")
-        self.channels = channels
-        self.stride = stride
+        super().__init__(channels=channels, stride=stride)
+        at_least_one(epochs=epochs)
+        check_schedule(finetune_epochs=epochs, learning_rate=learning_rate, batch_size=batch_size)
+        check_distillation(temperature=temperature, alpha=alpha)
+        if beta < 0:
+            raise ValueError(f"beta={beta}: must not be negative; 0 is off")
         self.epochs = epochs
         self.learning_rate = learning_rate
         self.batch_size = batch_size
         self.temperature = temperature
         self.alpha = alpha
         self.beta = beta
-
-    @property
-    def changes_client(self) -> bool:
-        """Always."""
-        return True
-
-    def adapt(self, split: Split) -> Split:
-        """Put the bottleneck on the client and the adapter on the server; both are copies.
-
-        Raises:
-            ValueError: A tensor of the cut is neither image-like nor tokens nor a vector.
-        """
-        specs = split.cut.tensors
-        size = {"channels": self.channels, "stride": self.stride}
-        client = NarrowingClient(copy.deepcopy(split.client), specs, **size)
-        server = WideningServer(copy.deepcopy(split.server), specs, **size)
-        return Split(split.cut, client.eval(), server.eval())
 
     def fit(
         self,
@@ -139,15 +110,11 @@ class DistillationBottleneck(Defense):
         Raises:
             TypeError: The split was not made by `adapt`.
         """
-        client, server = split.client, split.server
-        if not (isinstance(client, NarrowingClient) and isinstance(server, WideningServer)):
-            raise TypeError("fit() takes the split that adapt() returned")
-        teach, decide = copy.deepcopy(client.body).eval(), copy.deepcopy(server.tail).eval()
+        teacher = Teacher(split)
+        client, server = teacher.client, teacher.server
 
         def loss(images: Tensor, labels: Tensor) -> Tensor:
-            with torch.no_grad():
-                wanted = teach(images)
-                taught = decide(wanted)
+            wanted, taught = teacher(images)
             restored = server.restore(client(images))
             return self.loss(server.tail(restored), taught, labels, restored, wanted)
 
@@ -177,14 +144,7 @@ class DistillationBottleneck(Defense):
         Returns:
             A scalar, >= 0.
         """
-        tau = self.temperature
-        divergence = functional.kl_div(
-            (logits / tau).log_softmax(1),
-            (taught / tau).log_softmax(1),
-            reduction="batchmean",
-            log_target=True,
-        )
-        total = tau**2 * divergence + self.alpha * functional.cross_entropy(logits, labels)
+        total = distillation(logits, taught, labels, temperature=self.temperature, alpha=self.alpha)
         if self.beta > 0:
             pairs = zip(restored, wanted, strict=True)
             errors = [

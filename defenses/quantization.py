@@ -2,20 +2,12 @@
 
 from typing import ClassVar, Literal
 
-import torch
-from torch import Tensor
-from torch.nn import functional
-
-from defenses.fine_tuning import check_schedule, fine_tune
+from defenses.straight_through import StraightThrough
 from splitbench.codecs.uniform import Uniform
-from splitbench.data.images import LabeledImages
-from splitbench.defense import Defense, OnStep, silent
 from splitbench.guarantee import Guarantee
-from splitbench.release import Tensors
-from splitbench.split import Split
 
 
-class Quantization(Defense):
+class Quantization(StraightThrough):
     """Releases each value as one of ``2 ** bits`` evenly spaced levels, packed to real bits.
 
     The quantiser is the codec that this defense brings: `protect` leaves the features alone and
@@ -59,8 +51,6 @@ class Quantization(Defense):
         True
     """
 
-    stochastic: ClassVar[bool] = False
-    differentiable: ClassVar[bool] = True
     knob: ClassVar[tuple[str, Literal["up", "down"]] | None] = ("bits", "down")
     nested: ClassVar[Literal["no", "all", "multiples"]] = "multiples"
 
@@ -76,11 +66,11 @@ class Quantization(Defense):
         learning_rate: float = 1e-3,
         batch_size: int = 64,
     ) -> None:
-        super().__init__()
-        if trains not in ("server", "both"):
-            raise ValueError(f"trains={trains!r}: choose 'server' or 'both'")
-        check_schedule(
-            finetune_epochs=finetune_epochs, learning_rate=learning_rate, batch_size=batch_size
+        super().__init__(
+            finetune_epochs=finetune_epochs,
+            trains=trains,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
         )
         # Refuses what it cannot do, and makes a pair of a list, which is what yaml has.
         self._codec = Uniform(bits=bits, per=per, clip=clip, entropy=entropy)  # type: ignore[arg-type]
@@ -88,57 +78,11 @@ class Quantization(Defense):
         self.per = per
         self.clip = clip
         self.entropy = entropy
-        self.finetune_epochs = finetune_epochs
-        self.trains = trains
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
 
     @property
     def codec(self) -> Uniform:
         """The uniform quantiser, which packs its levels into bits."""
         return self._codec
-
-    @property
-    def changes_client(self) -> bool:
-        """Whether training reaches the client."""
-        return self.trains == "both" and self.finetune_epochs > 0
-
-    def fit(
-        self,
-        split: Split,
-        train: LabeledImages,
-        *,
-        generator: torch.Generator,
-        on_step: OnStep = silent,
-    ) -> None:
-        """Train one or both sides, by cross-entropy, through the quantiser."""
-
-        def loss(images: Tensor, labels: Tensor) -> Tensor:
-            with torch.set_grad_enabled(self.changes_client):
-                features = tuple(split.client(images))
-            return functional.cross_entropy(split.server(self.straight_through(features)), labels)
-
-        fine_tune(
-            [split.client, split.server] if self.changes_client else [split.server],
-            loss,
-            train,
-            epochs=self.finetune_epochs,
-            learning_rate=self.learning_rate,
-            batch_size=self.batch_size,
-            generator=generator,
-            on_step=on_step,
-        )
-
-    def straight_through(self, features: Tensors) -> Tensors:
-        """The quantised features, with the gradient of the features themselves."""
-        with torch.no_grad():
-            rounded = self.codec.transform(features)
-        return tuple(f + (r - f).detach() for f, r in zip(features, rounded, strict=True))
-
-    def protect(self, features: Tensors, *, generator: torch.Generator) -> Tensors:
-        """Return the features: it is the codec that rounds them."""
-        del generator
-        return features
 
     def guarantee(self) -> Guarantee:
         """Empirical."""

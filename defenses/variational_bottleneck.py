@@ -1,6 +1,5 @@
 """A noisy bottleneck that is paid by the nat: the variational information bottleneck."""
 
-import copy
 import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -10,10 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from defenses.bottleneck import WideningServer, narrowing
+from defenses.bottleneck import narrowing
+from defenses.bottlenecked import Bottlenecked
 from defenses.fine_tuning import check_schedule, fine_tune
 from splitbench.data.images import LabeledImages
-from splitbench.defense import Defense, OnStep, silent
+from splitbench.defense import OnStep, silent
 from splitbench.guarantee import Guarantee
 from splitbench.release import Tensors, TensorSpec
 from splitbench.rng import normal_like
@@ -53,7 +53,7 @@ class GaussianClient(nn.Module):
         return (*means, *spreads)
 
 
-class VariationalBottleneck(Defense):
+class VariationalBottleneck(Bottlenecked):
     """Releases a draw from ``N(mean(x), variance(x))``, trained to tell little beyond the task.
 
     The client ends in a linear bottleneck of means and one of log variances; both sides are
@@ -99,6 +99,7 @@ class VariationalBottleneck(Defense):
     stochastic: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True
     knob: ClassVar[tuple[str, Literal["up", "down"]] | None] = ("beta", "up")
+    narrowed = GaussianClient
 
     def __init__(
         self,
@@ -110,38 +111,16 @@ class VariationalBottleneck(Defense):
         learning_rate: float = 2e-3,
         batch_size: int = 64,
     ) -> None:
-        super().__init__()
+        super().__init__(channels=channels, stride=stride)
         if not 0 < beta < math.inf:
             raise ValueError(f"beta={beta}: must be positive and finite")
-        for name, value in (("channels", channels), ("stride", stride)):
-            if value < 1:
-                raise ValueError(f"{name}={value}: must be at least 1")
         check_schedule(
             finetune_epochs=finetune_epochs, learning_rate=learning_rate, batch_size=batch_size
         )
         self.beta = beta
-        self.channels = channels
-        self.stride = stride
         self.finetune_epochs = finetune_epochs
         self.learning_rate = learning_rate
         self.batch_size = batch_size
-
-    @property
-    def changes_client(self) -> bool:
-        """Always."""
-        return True
-
-    def adapt(self, split: Split) -> Split:
-        """Put the bottleneck on the client and an adapter on the server; both are copies.
-
-        Raises:
-            ValueError: A tensor of the cut is neither image-like nor tokens nor a vector.
-        """
-        specs = split.cut.tensors
-        size = {"channels": self.channels, "stride": self.stride}
-        client = GaussianClient(copy.deepcopy(split.client), specs, **size)
-        server = WideningServer(copy.deepcopy(split.server), specs, **size)
-        return Split(split.cut, client.eval(), server.eval())
 
     def fit(
         self,

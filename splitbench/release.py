@@ -15,6 +15,11 @@ def channel_axis(values: Tensor) -> int:
     return 1 if values.ndim == 4 else values.ndim - 1
 
 
+def channels_of(shape: tuple[int, ...]) -> int:
+    """Channels of one example: axis 0 of images, the last one of tokens and of vectors."""
+    return (shape[0] if len(shape) == 3 else shape[-1]) if shape else 1
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """Name, shape (without the batch axis) and dtype of one live tensor of a cut."""

@@ -161,6 +161,35 @@ def body(frame: Frame) -> bytes:
         raise CodecError(f"the coded body is damaged: {error}") from error
 
 
+def delimiters(count: int) -> int:
+    """Bytes that `delimited` adds to so many bodies."""
+    return _NUMBER.size * max(count - 1, 0)
+
+
+def delimited(bodies: Sequence[bytes]) -> bytes:
+    """Bodies one after the other, the length of each but the last one before it."""
+    parts = [part for body in bodies[:-1] for part in (_NUMBER.pack(len(body)), body)]
+    return b"".join([*parts, *bodies[-1:]])
+
+
+def parted(body: bytes, count: int) -> list[bytes]:
+    """Undo `delimited`.
+
+    Raises:
+        CodecError: The body ends before its parts do, or holds more than none.
+    """
+    if count == 0 and body:
+        raise CodecError(f"{len(body)} bytes for no tensor")
+    bodies = []
+    for i in range(count - 1):
+        size = _NUMBER.unpack(body[: _NUMBER.size])[0] if len(body) >= _NUMBER.size else None
+        if size is None or size > len(body) - _NUMBER.size:
+            raise CodecError(f"the body ends inside tensor {i}")
+        bodies.append(body[_NUMBER.size : _NUMBER.size + size])
+        body = body[_NUMBER.size + size :]
+    return [*bodies, body] if count else []
+
+
 class _Cursor:
     """Reads a buffer from front to back; running out of bytes is a `CodecError`."""
 

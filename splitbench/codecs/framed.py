@@ -1,9 +1,11 @@
 """What all codecs of this package share: one message format, one set of checks."""
 
+import copy
 import zlib
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from itertools import accumulate, pairwise
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +14,8 @@ from splitbench.codec import Codec, CodecError
 from splitbench.codecs import container
 from splitbench.codecs.exact import exact_bytes, from_bytes, to_bytes
 from splitbench.release import Tensors, TensorSpec
+
+F = TypeVar("F", bound="FramedCodec")
 
 
 class FramedCodec(Codec):
@@ -23,12 +27,14 @@ class FramedCodec(Codec):
 
     Class attributes:
         number: Names the codec in the header; 128 to 255 are free for codecs from elsewhere.
-        constant_length: `body_bytes` is the length of every body, not only its bound. False is
-            for codecs of exactly one tensor.
+        constant_length: `body_bytes` is the length of every body, not only its bound. Where it is
+            not, four bytes before the body of every tensor but the last say how long it is.
 
     Attributes:
         entropy: Entropy-code the body (zstandard, level 3) where that makes it shorter. The
             payload then depends on the content, which is a side channel of its own.
+        learnt: What a defense has found out about each tensor and both sides know, as plain
+            numbers; nothing for a codec that is not `fitted`. It is fitted state, no argument.
         max_bytes: Refuse messages with more bytes of decoded tensors, or of body; 1 to 2**32 - 1.
             Decoding may need about ten times as much for a moment.
     """
@@ -36,6 +42,7 @@ class FramedCodec(Codec):
     number: ClassVar[int]
     constant_length: ClassVar[bool] = True
     entropy: bool = False
+    learnt: tuple[Any, ...] = ()
     max_bytes: int = 2**28
 
     def __post_init__(self) -> None:
@@ -67,12 +74,26 @@ class FramedCodec(Codec):
         """Raise ValueError for tensors that this codec cannot carry; the default takes all."""
         del specs
 
+    def fitted(self: F, learnt: Sequence[Any]) -> F:
+        """The same codec with something learnt about each tensor."""
+        codec = copy.copy(self)
+        object.__setattr__(codec, "learnt", tuple(learnt))
+        return codec
+
+    def part(self: F, index: int) -> F:
+        """The codec of the tensor at this place, which knows what was learnt about that one."""
+        return self.fitted(self.learnt[index : index + 1]) if self.learnt else self
+
     def encode(self, tensors: Sequence[Tensor]) -> bytes:
         """Encode the tensors of one example; see `Codec.encode`."""
         specs = tuple(_spec(str(i), tuple(t.shape), t.dtype) for i, t in enumerate(tensors))
         self._admit(specs)
         values = [_checked(s.name, t.detach().cpu()) for s, t in zip(specs, tensors, strict=True)]
-        body = b"".join(self.pack(t) if t.is_floating_point() else to_bytes(t) for t in values)
+        bodies = [
+            self.part(i).pack(t) if t.is_floating_point() else to_bytes(t)
+            for i, t in enumerate(values)
+        ]
+        body = b"".join(bodies) if self.constant_length else container.delimited(bodies)
         return container.write(
             specs, body, codec=self.number, seal=self._seal(), coded=self.entropy
         )
@@ -88,20 +109,20 @@ class FramedCodec(Codec):
             raise CodecError(
                 f"the header claims a body of {frame.length} bytes; its tensors take {allowed}"
             )
-        body = container.body(frame)
-        tensors, start = [], 0
-        for spec in frame.specs:
-            size = self._body_bytes(spec) if self.constant_length else frame.length
-            tensors.append(self._decoded(spec, body[start : start + size]))
-            start += size
-        return tuple(tensors)
+        bodies = self._bodies(container.body(frame), frame.specs)
+        return tuple(
+            self._decoded(i, spec, body)
+            for i, (spec, body) in enumerate(zip(frame.specs, bodies, strict=True))
+        )
 
     def transform(self, tensors: Tensors) -> Tensors:
         """Round each example as a message would; see `Codec.transform`."""
         specs = tuple(_spec(str(i), tuple(t.shape[1:]), t.dtype) for i, t in enumerate(tensors))
         self._admit(specs)
         values = [_checked(s.name, t) for s, t in zip(specs, tensors, strict=True)]
-        return tuple(self.round_trip(t) if t.is_floating_point() else t for t in values)
+        return tuple(
+            self.part(i).round_trip(t) if t.is_floating_point() else t for i, t in enumerate(values)
+        )
 
     def payload_bound(self, specs: Sequence[TensorSpec]) -> int:
         """Bytes of the message without entropy coding; see `Codec.payload_bound`."""
@@ -110,7 +131,9 @@ class FramedCodec(Codec):
 
     def interval(self, decoded: Tensors) -> tuple[Tensors, Tensors] | None:
         """Cells of a batch; see `Codec.interval`."""
-        cells = [self.cell(t) if t.is_floating_point() else (t, t) for t in decoded]
+        cells = [
+            self.part(i).cell(t) if t.is_floating_point() else (t, t) for i, t in enumerate(decoded)
+        ]
         known = [cell for cell in cells if cell is not None]
         if len(known) < len(cells):
             return None
@@ -121,11 +144,15 @@ class FramedCodec(Codec):
 
     def _admit(self, specs: Sequence[TensorSpec]) -> int:
         """Bytes of the body, once the tensors have been found acceptable."""
+        if self.learnt and len(self.learnt) != len(specs):
+            raise ValueError(f"{len(specs)} tensors: this codec was fitted to {len(self.learnt)}")
         claimed = container.claimed_bytes(specs)
         if claimed > self.max_bytes:
             raise ValueError(f"{claimed} bytes of tensors exceed max_bytes={self.max_bytes}")
         self.check(specs)
         size = sum(self._body_bytes(spec) for spec in specs)
+        if not self.constant_length:
+            size += container.delimiters(len(specs))
         if size > self.max_bytes:
             raise ValueError(f"a body of {size} bytes exceeds max_bytes={self.max_bytes}")
         return size
@@ -134,12 +161,24 @@ class FramedCodec(Codec):
         """Both sides must agree on every parameter that changes what a body means."""
         free = ("entropy", "max_bytes")
         meaning = {name: value for name, value in self.arguments().items() if name not in free}
-        return zlib.crc32(repr(meaning).encode())
+        return zlib.crc32(repr((meaning, self.learnt) if self.learnt else meaning).encode())
 
-    def _decoded(self, spec: TensorSpec, body: bytes) -> Tensor:
+    def _bodies(self, body: bytes, specs: Sequence[TensorSpec]) -> list[bytes]:
+        """The body of each tensor, of the length that it should have."""
+        if self.constant_length:
+            ends = list(accumulate(self._body_bytes(spec) for spec in specs))
+            return [body[start:end] for start, end in pairwise([0, *ends])]
+        bodies = container.parted(body, len(specs))
+        for spec, own in zip(specs, bodies, strict=True):
+            allowed = self._body_bytes(spec)
+            if len(own) > allowed or (spec.dtype != "float32" and len(own) < allowed):
+                raise CodecError(f"tensor {spec.name} has {len(own)} bytes, it takes {allowed}")
+        return bodies
+
+    def _decoded(self, index: int, spec: TensorSpec, body: bytes) -> Tensor:
         if spec.dtype != "float32":
             return from_bytes(body, spec)
-        values = self.unpack(body, spec.shape)
+        values = self.part(index).unpack(body, spec.shape)
         if not _finite(values):
             raise CodecError(f"tensor {spec.name} decodes to NaN or infinite values")
         return values

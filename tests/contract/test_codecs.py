@@ -11,8 +11,10 @@ from villains_codec import VILLAINS
 import splitbench.codecs
 from splitbench.checks.codec import CODEC_CHECKS
 from splitbench.codec import Codec
+from splitbench.codecs.entropy_coded import EntropyCoded
 from splitbench.codecs.jpeg import Jpeg
 from splitbench.codecs.raw_image import RawImage
+from splitbench.codecs.sign import Sign
 from splitbench.codecs.top_k import TopK
 from splitbench.codecs.uniform import Uniform
 from splitbench.rng import stream
@@ -31,6 +33,8 @@ SETTINGS = {
         {"fraction": 0.4, "value_bits": 16, "entropy": True},
     ],
     Jpeg: [{"quality": 1}, {"quality": 100}],
+    Sign: [{"per": "channel"}, {"scale": "fixed"}],
+    EntropyCoded: [{"limit": 1}],
 }
 IMAGES_ONLY = (RawImage, Jpeg)
 
@@ -44,7 +48,13 @@ def discovered():
                 yield cls
 
 
-CODECS = [cls(**kwargs) for cls in discovered() for kwargs in ({}, *SETTINGS.get(cls, []))]
+LEARNT = [
+    EntropyCoded(limit=1).fitted([[(1, 6, 1), (1, 1, 90), (4, 1, 1)], [(2, 3, 2)] * 11]),
+    Sign(per="channel", scale="fixed").fitted(
+        [((0.5, -0.25, 0.0), (1.0, 0.5, 0.0)), (tuple(i / 8 for i in range(11)), (0.7,) * 11)]
+    ),
+]
+CODECS = [cls(**kwargs) for cls in discovered() for kwargs in ({}, *SETTINGS.get(cls, []))] + LEARNT
 
 
 def batch_for(codec):
@@ -83,5 +93,5 @@ def test_every_setting_belongs_to_a_codec_of_the_package():
 
 def test_no_two_codecs_share_a_number():
     numbers = [cls.number for cls in discovered()]
-    assert len(numbers) == len(set(numbers)) == 6
+    assert len(numbers) == len(set(numbers)) == 8
     assert max(numbers) < 128

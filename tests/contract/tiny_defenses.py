@@ -6,9 +6,11 @@ A class without a row is tested with its defaults.
 from typing import Any
 
 from defenses.adversarial_training import AdversarialTraining
+from defenses.binarization import Binarization
 from defenses.chain import Chain
 from defenses.distillation_bottleneck import DistillationBottleneck
 from defenses.dropout import Dropout
+from defenses.entropic_student import EntropicStudent
 from defenses.gaussian_noise import GaussianNoise
 from defenses.laplace_noise import LaplaceNoise
 from defenses.local_dp_gaussian import LocalDpGaussian
@@ -18,6 +20,7 @@ from defenses.quantization import Quantization
 from defenses.secret_permutation import SecretPermutation
 from defenses.secret_rotation import SecretRotation
 from defenses.stochastic_rounding import StochasticRounding
+from defenses.structured_pruning import StructuredPruning
 from defenses.top_k import TopK
 from defenses.variational_bottleneck import VariationalBottleneck
 from splitbench.defense import Defense
@@ -78,6 +81,14 @@ TINY: dict[type[Defense], list[dict[str, Any]]] = {
         {"beta": 0.01, "channels": 2, "stride": 2, "learning_rate": 0.01, **PENALIZED}
     ],
     DistillationBottleneck: [{"channels": 2, "stride": 2, "epochs": 1, "beta": 1.0}],
+    StructuredPruning: [{"share": 0.34, **PENALIZED}],
+    EntropicStudent: [
+        {"beta": 0.02, "channels": 2, "epochs": 2, "finetune_epochs": 1, "learning_rate": 0.02}
+    ],
+    Binarization: [
+        {"per": "tensor", "finetune_epochs": 1},
+        {"scale": "message", "finetune_epochs": 1, "trains": "both"},
+    ],
 }
 
 # Other values for keywords where `check_every_knob_matters` cannot make one up.

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from splitbench.codec import CodecError
 from splitbench.codecs import container
 from splitbench.codecs.bitpack import pack
+from splitbench.codecs.entropy_coded import EntropyCoded
 from splitbench.codecs.float16 import Float16
 from splitbench.codecs.float32 import Float32
 from splitbench.codecs.jpeg import Jpeg
 from splitbench.codecs.raw_image import RawImage
+from splitbench.codecs.sign import Sign
 from splitbench.codecs.top_k import TopK
 from splitbench.codecs.uniform import Uniform
 from splitbench.release import TensorSpec
@@ -32,6 +34,8 @@ FEATURE_CODECS = [
     Uniform(bits=1, clip=(-1, 1), max_bytes=MEBIBYTE),
     TopK(fraction=0.02, max_bytes=MEBIBYTE),
     TopK(fraction=0.5, value_bits=16, max_bytes=MEBIBYTE),
+    Sign(per="channel", max_bytes=MEBIBYTE),
+    EntropyCoded(max_bytes=MEBIBYTE),
 ]
 IMAGE_CODECS = [RawImage(max_bytes=MEBIBYTE), Jpeg(max_bytes=MEBIBYTE)]
 CODECS = FEATURE_CODECS + IMAGE_CODECS
@@ -43,6 +47,8 @@ def example_for(codec):
     image = torch.rand(3, 10, 9, generator=generator)
     if codec in IMAGE_CODECS:
         return [image]
+    if isinstance(codec, EntropyCoded):
+        return [3 * image - 1, torch.arange(5.0)]
     return [image, torch.arange(5), torch.tensor([True, False, True])]
 
 

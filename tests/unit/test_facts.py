@@ -123,7 +123,7 @@ def test_the_command_prints_and_writes_all_of_them(
     assert main(["facts", str(tmp_path), "--out", str(tmp_path / "facts.md")]) == 0
     assert "8-bit quantisation is no privacy" in capsys.readouterr().out
     written = (tmp_path / "facts.md").read_text("utf-8")
-    assert written.count("\n| ") == len(FACTS) + 1
+    assert written.count("\n| ") == len(FACTS) + 2  # heading and rule
     assert "not run" in written
 
 

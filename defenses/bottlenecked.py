@@ -1,0 +1,52 @@
+"""What defenses have in common that put a narrow passage at the cut: a piece, not a defense."""
+
+import copy
+from abc import ABC
+from collections.abc import Callable
+from typing import ClassVar
+
+from torch import nn
+
+from defenses.bottleneck import NarrowingClient, WideningServer
+from splitbench.defense import Defense
+from splitbench.split import Split
+
+
+class Bottlenecked(Defense, ABC):
+    """Ends the client in a few channels and lets the server begin by restoring the shapes.
+
+    Class attributes:
+        narrowed: Makes the client of the body, the features' specs, `channels` and `stride`.
+    """
+
+    narrowed: ClassVar[Callable[..., nn.Module]] = NarrowingClient
+
+    def __init__(self, *, channels: int, stride: int) -> None:
+        super().__init__()
+        at_least_one(channels=channels, stride=stride)
+        self.channels = channels
+        self.stride = stride
+
+    @property
+    def changes_client(self) -> bool:
+        """Always."""
+        return True
+
+    def adapt(self, split: Split) -> Split:
+        """Put the bottleneck on the client and an adapter on the server; both are copies.
+
+        Raises:
+            ValueError: A tensor of the cut is neither image-like nor tokens nor a vector.
+        """
+        specs = split.cut.tensors
+        size = {"channels": self.channels, "stride": self.stride}
+        client = type(self).narrowed(copy.deepcopy(split.client), specs, **size)
+        server = WideningServer(copy.deepcopy(split.server), specs, **size)
+        return Split(split.cut, client.eval(), server.eval())
+
+
+def at_least_one(**values: int) -> None:
+    """Raise ValueError for keywords below 1."""
+    for name, value in values.items():
+        if value < 1:
+            raise ValueError(f"{name}={value}: must be at least 1")

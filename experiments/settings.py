@@ -8,8 +8,8 @@ from splitbench.threat_model import Access
 
 KEYS = frozenset({
     "attack", "attacks", "auxiliary", "claimed", "codec", "cuts", "data", "defense", "device",
-    "gallery", "inferences", "latency", "metric_examples", "metrics", "model", "model_name", "paths",
-    "protocol", "seed", "target_role", "targets", "threads", "threat", "tracking", "training",
+    "gallery", "inferences", "latency", "metric_examples", "metrics", "model", "model_name",
+    "paths", "protocol", "seed", "target_role", "targets", "threads", "threat", "tracking", "training",
     "without",
 })  # fmt: skip
 TARGET_ROLES = ("target", "train")

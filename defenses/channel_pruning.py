@@ -82,7 +82,7 @@ class ChannelPruning(Defense):
         share: float,
         alpha: float = 0.5,
         temperature: float = 0.03,
-        width: int = 64,
+        width: int = 32,
         finetune_epochs: int = 8,
         learning_rate: float = 1e-3,
         batch_size: int = 64,

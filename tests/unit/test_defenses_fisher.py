@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from defenses.chain import Chain
 from defenses.fisher_noise import FisherNoise
 from defenses.fisher_regularization import LEAST, FisherRegularization, relative_information
 from defenses.gaussian_noise import GaussianNoise
@@ -195,3 +196,14 @@ def test_a_cut_that_no_image_reaches_is_refused():
     parts = type(world.split)(world.split.cut, Constant(), world.split.server)
     with pytest.raises(ValueError, match="choose another cut"):
         FisherNoise(target_mse=0.1).fit(parts, world.train, generator=stream(0))
+
+
+def test_features_trained_to_be_flat_need_less_noise_for_the_same_error():
+    """Relative to their size, which is what it costs the server."""
+    levels = []
+    for weight in (1e-9, 0.3):
+        flat = FisherRegularization(weight=weight, finetune_epochs=3, learning_rate=0.01)
+        members = {"flat": flat, "noise": FisherNoise(target_mse=0.1, probes=4)}
+        deployed = defense_world("hidden").deploy(Chain(members=members))
+        levels.append(deployed.defense.stages[1].snr_db)
+    assert levels[1] > levels[0] + 1

@@ -50,7 +50,9 @@ class FisherRegularization(PenalizedTraining):
         attackers who have learnt are biased.
 
     Known to fall to:
-        A decoder trained on the release: without noise, what little moves is amplified.
+        A decoder trained on the release: without noise, what little moves is amplified. Alone it
+        can even leave more than before, as flat features follow the large shapes of an image,
+        which are most of its variance.
 
     Deviations from the paper:
         The trace is relative to the spread of the features, where the paper's is absolute and

@@ -9,8 +9,8 @@ from splitbench.threat_model import Access
 KEYS = frozenset({
     "attack", "attacks", "auxiliary", "claimed", "codec", "cuts", "data", "defense", "device",
     "gallery", "inferences", "latency", "metric_examples", "metrics", "model", "model_name",
-    "paths", "protocol", "seed", "target_role", "targets", "threads", "threat", "tracking", "training",
-    "without",
+    "paths", "protocol", "seed", "target_role", "targets", "threads", "threat", "tracking",
+    "training", "without",
 })  # fmt: skip
 TARGET_ROLES = ("target", "train")
 _LEAST = {"seed": 0, "gallery": 0, "targets": 1, "threads": 1}

@@ -46,6 +46,7 @@ class FisherTrace:
         return self.trace / self.pixels
 
 
+@torch.no_grad()
 def fisher_trace(
     client: Client,
     defense: Defense,
@@ -74,15 +75,15 @@ def fisher_trace(
     """
     if probes < 2:
         raise ValueError(f"probes={probes}: want at least 2, for their spread is the error")
-    found = []
-    for _ in range(probes):
-        signs = torch.randint(2, images.shape, generator=generator).to(images) * 2 - 1
-        found.append(_along(client, defense, images, signs))
+    found = [
+        _along(client, defense, images, random_signs(images, generator)) for _ in range(probes)
+    ]
     values = observations * torch.stack(found)
     error = values.std(0) / probes**0.5
     return FisherTrace(values.mean(0), error, images[0].numel())
 
 
+@torch.no_grad()
 def exact_fisher_trace(
     client: Client,
     defense: Defense,
@@ -102,6 +103,7 @@ def exact_fisher_trace(
     return FisherTrace(trace, torch.zeros_like(trace), pixels)
 
 
+@torch.no_grad()
 def fisher_matrix(
     client: Client,
     defense: Defense,
@@ -118,7 +120,7 @@ def fisher_matrix(
     units = torch.eye(pixels).to(images).view(pixels, 1, *images.shape[1:])
     columns = []
     for unit in units:
-        features, slopes = _push(client, images, unit.expand_as(images))
+        features, slopes = push_forward(client, images, unit.expand_as(images))
         weights = _weights(defense, features)
         rows = [
             (slope * weight.sqrt()).unsqueeze(-1).flatten(1)
@@ -127,6 +129,27 @@ def fisher_matrix(
         columns.append(torch.cat(rows, dim=1))
     jacobian = torch.stack(columns, dim=2)
     return observations * jacobian.transpose(1, 2) @ jacobian
+
+
+def push_forward(
+    client: Client, images: Float[Tensor, "b c h w"], direction: Float[Tensor, "b c h w"]
+) -> tuple[Tensors, Tensors]:
+    """Features, and how they move along a direction of the images.
+
+    Gradients with respect to the client's parameters flow through both, unless they are off.
+    """
+    with _dual_level():
+        moved = client(forward_ad.make_dual(images, direction.contiguous()))
+        pairs = [forward_ad.unpack_dual(f) for f in moved]
+    features = tuple(pair.primal for pair in pairs)
+    # What does not depend on the image at all has no tangent.
+    slopes = tuple(torch.zeros_like(p.primal) if p.tangent is None else p.tangent for p in pairs)
+    return features, slopes
+
+
+def random_signs(like: Tensor, generator: torch.Generator) -> Tensor:
+    """A probe of Hutchinson's method: each value 1 or -1."""
+    return torch.randint(2, like.shape, generator=generator).to(like) * 2 - 1
 
 
 def van_trees(
@@ -155,23 +178,12 @@ def van_trees(
 
 def _along(client: Client, defense: Defense, images: Tensor, direction: Tensor) -> Tensor:
     """``v^T I(x) v`` for each image."""
-    features, slopes = _push(client, images, direction)
+    features, slopes = push_forward(client, images, direction)
     parts = [
         (slope.square() * weight).unsqueeze(-1).flatten(1).sum(1)
         for slope, weight in zip(slopes, _weights(defense, features), strict=True)
     ]
     return torch.stack(parts).sum(0)
-
-
-def _push(client: Client, images: Tensor, direction: Tensor) -> tuple[Tensors, Tensors]:
-    """Features, and how they move along a direction of the images."""
-    with torch.no_grad(), _dual_level():
-        moved = client(forward_ad.make_dual(images, direction.contiguous()))
-        pairs = [forward_ad.unpack_dual(f) for f in moved]
-    features = tuple(pair.primal for pair in pairs)
-    # What does not depend on the image at all has no tangent.
-    slopes = tuple(torch.zeros_like(p.primal) if p.tangent is None else p.tangent for p in pairs)
-    return features, slopes
 
 
 @contextmanager

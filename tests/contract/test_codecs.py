@@ -11,6 +11,7 @@ from villains_codec import VILLAINS
 import splitbench.codecs
 from splitbench.checks.codec import CODEC_CHECKS
 from splitbench.codec import Codec
+from splitbench.codecs.channel_subset import ChannelSubset
 from splitbench.codecs.entropy_coded import EntropyCoded
 from splitbench.codecs.jpeg import Jpeg
 from splitbench.codecs.raw_image import RawImage
@@ -32,6 +33,7 @@ SETTINGS = {
         {"fraction": 0.1, "value_bits": 1},
         {"fraction": 0.4, "value_bits": 16, "entropy": True},
     ],
+    ChannelSubset: [{"dropped": 0.0}, {"dropped": 0.7, "entropy": True}],
     Jpeg: [{"quality": 1}, {"quality": 100}],
     Sign: [{"per": "channel"}, {"scale": "fixed"}],
     EntropyCoded: [{"limit": 1}],
@@ -93,5 +95,5 @@ def test_every_setting_belongs_to_a_codec_of_the_package():
 
 def test_no_two_codecs_share_a_number():
     numbers = [cls.number for cls in discovered()]
-    assert len(numbers) == len(set(numbers)) == 8
+    assert len(numbers) == len(set(numbers)) == 9
     assert max(numbers) < 128

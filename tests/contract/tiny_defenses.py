@@ -8,9 +8,13 @@ from typing import Any
 from defenses.adversarial_training import AdversarialTraining
 from defenses.binarization import Binarization
 from defenses.chain import Chain
+from defenses.channel_pruning import ChannelPruning
+from defenses.conditional_entropy import ConditionalEntropy
 from defenses.distillation_bottleneck import DistillationBottleneck
 from defenses.dropout import Dropout
 from defenses.entropic_student import EntropicStudent
+from defenses.fisher_noise import FisherNoise
+from defenses.fisher_regularization import FisherRegularization
 from defenses.gaussian_noise import GaussianNoise
 from defenses.laplace_noise import LaplaceNoise
 from defenses.local_dp_gaussian import LocalDpGaussian
@@ -62,6 +66,20 @@ TINY: dict[type[Defense], list[dict[str, Any]]] = {
         {"weight": 2.0, "learning_rate": 0.01, **PENALIZED},
         {"weight": 2.0, "learning_rate": 0.01, "estimator": "squared_distance", **PENALIZED},
     ],
+    ChannelPruning: [{"share": 0.4, "width": 8, "learning_rate": 0.001, **PENALIZED}],
+    ConditionalEntropy: [
+        {
+            "weight": 0.05,
+            "noise_std": 0.3,
+            "components": 2,
+            "threshold": 1.1,
+            "finetune_epochs": 4,
+            "learning_rate": 0.01,
+            "batch_size": 24,
+        }
+    ],
+    FisherNoise: [{"target_mse": 0.05, "images": 100, "probes": 4, "finetune_epochs": 1}],
+    FisherRegularization: [{"weight": 0.1, "learning_rate": 0.01, **PENALIZED}],
     TopK: [{"share": 0.3, "finetune_epochs": 1}],
     StochasticRounding: [{"bits": 3, "finetune_epochs": 1}],
     SecretPermutation: [{"per": "channel"}, {"per": "position"}, {"per": "element"}],

@@ -5,10 +5,21 @@ import math
 import pytest
 import torch
 from torch import nn
-from worlds import PIXELS, STD, build, gaussian_matrix, linear, smooth_covariance, wiener_risk
+from worlds import (
+    GREY,
+    PIXELS,
+    STD,
+    build,
+    gaussian_matrix,
+    linear,
+    orthogonal_matrix,
+    smooth_covariance,
+    wiener_risk,
+)
 
 from attacks.ridge import Ridge
 from defenses.dropout import Dropout
+from defenses.fisher_noise import FisherNoise
 from defenses.gaussian_noise import GaussianNoise
 from defenses.laplace_noise import LaplaceNoise
 from defenses.no_defense import NoDefense
@@ -68,6 +79,19 @@ def test_a_linear_client_tells_the_norm_of_its_matrix(observations):
     wanted = observations * float(matrix.square().sum()) / (float(std) * STD) ** 2
     assert found.trace.tolist() == pytest.approx([wanted] * 3, rel=1e-4)
     assert found.dfil.tolist() == pytest.approx([wanted / PIXELS] * 3, rel=1e-4)
+
+
+def test_noise_for_a_wanted_error_is_exact_where_the_client_is_linear():
+    """The best unbiased estimate, the inverse of an orthogonal matrix, errs by what was asked."""
+    matrix, wanted = orthogonal_matrix(), 0.03
+    world = build(linear(matrix), defense=FisherNoise(target_mse=wanted, probes=2), auxiliary=10)
+    deployment = world.deployment
+    (std,) = deployment.defense.stds((world.targets,))
+    assert float(std) == pytest.approx(wanted**0.5 / STD, rel=1e-5)
+    (sent,) = world.release().tensors
+    estimate = (sent @ matrix.float() * STD + GREY).view_as(world.targets)
+    error = float((estimate - world.targets).square().mean())
+    assert error == pytest.approx(wanted, rel=0.02)
 
 
 def test_random_signs_estimate_what_a_product_per_pixel_computes():

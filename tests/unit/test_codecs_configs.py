@@ -25,6 +25,7 @@ def test_a_yaml_holds_every_keyword_of_its_class_with_its_default(path):
 
 def test_every_module_with_a_codec_has_its_yaml():
     assert [path.stem for path in YAMLS] == [
+        "channel_subset",
         "entropy_coded",
         "float16",
         "float32",

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from splitbench.codec import CodecError
 from splitbench.codecs import container
 from splitbench.codecs.bitpack import pack
+from splitbench.codecs.channel_subset import ChannelSubset
 from splitbench.codecs.entropy_coded import EntropyCoded
 from splitbench.codecs.float16 import Float16
 from splitbench.codecs.float32 import Float32
@@ -32,6 +33,7 @@ FEATURE_CODECS = [
     Uniform(bits=3, max_bytes=MEBIBYTE),
     Uniform(bits=16, per="channel", max_bytes=MEBIBYTE),
     Uniform(bits=1, clip=(-1, 1), max_bytes=MEBIBYTE),
+    ChannelSubset(dropped=0.5, max_bytes=MEBIBYTE),
     TopK(fraction=0.02, max_bytes=MEBIBYTE),
     TopK(fraction=0.5, value_bits=16, max_bytes=MEBIBYTE),
     Sign(per="channel", max_bytes=MEBIBYTE),
@@ -218,6 +220,7 @@ def test_each_field_of_the_header_has_its_own_complaint(position, value, sentenc
         (Uniform(bits=8), struct.pack("<2f", 1, 0) + bytes(4)),
         (Uniform(bits=8), struct.pack("<2f", 0, float("inf")) + bytes(4)),
         (Uniform(bits=3, clip=(0, 1)), b"\xff\xff"),
+        (ChannelSubset(dropped=0.5), b"\x07" + bytes(8)),
         (TopK(fraction=0.5), b"\x07" + bytes(8)),
         (TopK(fraction=0.5), b"\x13" + bytes(8)),
         (TopK(fraction=0.25), b"\x05" + bytes(4)),

@@ -1,0 +1,179 @@
+"""Training for a high entropy of the image given its noisy release."""
+
+import math
+from functools import partial
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from defenses.class_mixture import ClassMixture, fit_mixture
+from defenses.gaussian_noise import GaussianNoise
+from defenses.penalized_training import PenalizedTraining
+from splitbench.data.images import LabeledImages
+from splitbench.defense import OnStep, silent
+from splitbench.guarantee import Guarantee
+from splitbench.progress import Progress
+from splitbench.release import Tensors
+from splitbench.split import Split
+
+MOST = 2000  # train images that the mixtures are estimated on, drawn anew for every epoch
+
+
+class ConditionalEntropy(PenalizedTraining):
+    """Gaussian noise on features that are trained to vary little around a few centres per class.
+
+    What a noisy release tells of its image is its entropy less the noise's. The entropy is bounded
+    from above by that of a mixture of normal laws with diagonal covariances, some for each class,
+    and both sides are trained, from the undefended model and under the noise, on::
+
+        CE(labels) + weight * sum over k of w_k mean of max(0, log(1 + v_k / noise) - log threshold)
+
+    with w_k the share of the batch in component k, v_k the mean squares of its features around the
+    component's centre, ``noise`` the variance of the noise, and the mean over features. Every
+    epoch the centres are found anew by k-means on the train role, class by class, and the noise is
+    set anew relative to the features. The penalty is relative to their size in the batch, so that
+    neither smaller nor larger features lower it.
+
+    Args:
+        weight: Of the penalty, >= 0. At 0 nothing is trained, and what is left is the noise.
+        noise_std: Standard deviation of the noise in units of the root mean square of the
+            features, >= 0; positive unless ``weight`` is 0. It is drawn afresh for every message,
+            at inference as in training: there is no protection without it.
+        components: Centres per class, >= 1; fewer where a class has fewer images.
+        threshold: A feature's variance need not fall below ``threshold - 1`` times the noise's,
+            >= 1.
+        finetune_epochs: Epochs of training, >= 0; 0 leaves the noise alone.
+        learning_rate: First step size (Adam, cosine decay), > 0.
+        batch_size: Images per step, > 0.
+
+    Guarantee:
+        Empirical. The paper bounds the mean squared error of any attacker from below by the
+        entropy of the image given the release, ``exp(2 h(x | z) / d) / (2 pi e)``. That needs the
+        entropy h(x) of the images, which nobody knows and which is minus infinity for pictures
+        with discrete values or on a surface of fewer dimensions; the bound is then 0. It also
+        needs an entropy of the release that holds beyond the training images, where a mixture
+        fitted to them is only an estimate. What remains is a training signal.
+
+    Known to fall to:
+        A decoder trained on the noisy release, as far as the noise leaves it; averaging k releases
+        of one input, which divides the variance by k.
+
+    Deviations from the paper:
+        Noise and variances are relative to the features, where the paper's are absolute and a
+        bounded activation keeps them in range; the model is fine-tuned, without a bottleneck or
+        adversarial training of its own. As the paper's plug-in, it is a member of a `Chain`: after
+        a bottleneck, which it trains on, or before a quantiser. Centres are found on up to 2,000
+        train images; batch normalisation keeps the undefended model's statistics.
+
+    References:
+        Xia, Yu, Zhang, Mu, Su, Zhang, Xu. "Theoretical insights in model inversion robustness and
+        conditional entropy maximization for collaborative inference systems". CVPR 2025.
+        arXiv:2503.00383
+
+    Example:
+        >>> ConditionalEntropy(weight=1.0, noise_std=0.5).stochastic
+        True
+    """
+
+    stochastic: ClassVar[bool] = True
+    off: ClassVar[dict[str, object] | None] = {"weight": 0.0, "noise_std": 0.0}
+
+    def __init__(
+        self,
+        *,
+        weight: float,
+        noise_std: float = 0.5,
+        components: int = 3,
+        threshold: float = 1.0,
+        finetune_epochs: int = 5,
+        learning_rate: float = 1e-3,
+        batch_size: int = 128,
+    ) -> None:
+        super().__init__(
+            weight=weight,
+            finetune_epochs=finetune_epochs,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+        )
+        if weight > 0 and noise_std == 0:
+            raise ValueError("noise_std=0: without noise the release has no entropy to speak of")
+        if components < 1:
+            raise ValueError(f"components={components}: must be at least 1")
+        if not 1 <= threshold < math.inf:
+            raise ValueError(f"threshold={threshold}: must be finite, at least 1")
+        self.noise = GaussianNoise(noise_std=noise_std)
+        self.noise_std = noise_std
+        self.components = components
+        self.threshold = threshold
+
+    def fit(
+        self,
+        split: Split,
+        train: LabeledImages,
+        *,
+        generator: torch.Generator,
+        on_step: OnStep = silent,
+    ) -> None:
+        """Set the noise; train both sides under it, unless the weight is 0."""
+        self.noise.calibrate(split, train)
+        if not self.changes_client:
+            return
+        steps = math.ceil(len(train) / self.batch_size)
+        self._features = partial(split.client)
+        self._mixture = self._estimate(split.client, train, generator)
+
+        def told(progress: Progress) -> None:
+            on_step(progress)
+            if progress.step % steps == 0:  # an epoch is over
+                self.noise.calibrate(split, train)
+                self._mixture = self._estimate(split.client, train, generator)
+
+        super().fit(split, train, generator=generator, on_step=told)
+        del self._features, self._mixture  # they have done their work
+
+    def penalty(
+        self, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"], released: Tensors
+    ) -> Float[Tensor, ""]:
+        """Entropy of the noisy release beyond the noise's own, by the mixture."""
+        del released  # the noise's part is known better than a draw of it tells
+        return self._mixture.scatter(
+            tuple(self._features(images)), labels, noise_std=self.noise_std, least=self.threshold
+        )
+
+    def protect(self, features: Tensors, *, generator: torch.Generator) -> Tensors:
+        """Add noise."""
+        return self.noise.protect(features, generator=generator)
+
+    def cell_surprise(
+        self, low: Tensors, high: Tensors, features: Tensors
+    ) -> Float[Tensor, " b"] | None:
+        """Of the noise; None where it is off."""
+        return self.noise.cell_surprise(low, high, features)
+
+    def information(self, features: Tensors) -> Tensors | None:
+        """Of the noise; None where it is off."""
+        return self.noise.information(features)
+
+    def negative_log_likelihood(
+        self, observed: Tensors, features: Tensors, *, observations: int = 1
+    ) -> Float[Tensor, " b"] | None:
+        """Of the noise around the features, exactly; None where it is off."""
+        return self.noise.negative_log_likelihood(observed, features, observations=observations)
+
+    def guarantee(self) -> Guarantee:
+        """Empirical."""
+        return Guarantee(
+            "empirical",
+            f"noise at {self.noise.snr_db:.1f} dB SNR on features trained for it at weight "
+            f"{self.weight:g}: not differentially private",
+        )
+
+    def _estimate(
+        self, client: nn.Module, train: LabeledImages, generator: torch.Generator
+    ) -> ClassMixture:
+        chosen = torch.randperm(len(train), generator=generator)[:MOST]
+        return fit_mixture(
+            client, train.subset(chosen), components=self.components, generator=generator
+        )

@@ -1,10 +1,11 @@
 """How large the features at a cut are: what relative noise is measured in."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from defenses.shaped_buffers import ShapedBuffers
 from splitbench.data.images import LabeledImages
 from splitbench.release import Tensors, channel_axis
 
@@ -13,7 +14,7 @@ from splitbench.release import Tensors, channel_axis
 QUIETEST = 0.01
 
 
-class NoiseScale(nn.Module):
+class NoiseScale(ShapedBuffers):
     """Root mean square of the features, over the train role.
 
     Kept as one buffer per live tensor, so that it travels in the ``state_dict`` of the defense
@@ -80,9 +81,3 @@ class NoiseScale(nn.Module):
     def _on(client: nn.Module, train: LabeledImages, index: Tensor) -> Tensor:
         device = next((p.device for p in client.parameters()), torch.device("cpu"))
         return train.images(index).to(device)
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        # The number and shapes of the buffers are those of the cut, known only from what is loaded.
-        for name in [key[len(prefix) :] for key in state_dict if key.startswith(prefix)]:
-            self.register_buffer(name, torch.empty_like(state_dict[prefix + name]))
-        super()._load_from_state_dict(state_dict, prefix, *rest)

@@ -28,6 +28,7 @@ from splitbench.metrics.mean_squared_error import MeanSquaredError
 from splitbench.null_channel import other_targets
 from splitbench.placement import on_the_cpu
 from splitbench.record import Interval, Scores
+from splitbench.release import Tensors
 from splitbench.rng import stream
 from splitbench.statistics import Resampler, Summary, hierarchical_bootstrap, wilson
 from splitbench.training import accuracy
@@ -72,6 +73,7 @@ class Judge:
         self._floors: dict[str, Arrays] = {}
         self._facts: dict[str, dict[str, Any]] = {}
         self._mixing: dict[str, bool] = {}
+        self._sent: dict[str, NDArray[np.bool_] | None] = {}
         self._resampler = Resampler(resamples=RESAMPLES)
 
     def see(self, target: Target) -> None:
@@ -80,6 +82,8 @@ class Judge:
         cut = deployment.split.cut.name
         self._floors[cut] = self._floor_scores(target)
         self._mixing[cut] = depends_on_batch(deployment, self.truth)
+        sent = target.sent()
+        self._sent[cut] = None if sent is None else sent.cpu().numpy()
         flops = deployment.split.cut
         payload = target.payload_bytes()
         right = int((target.logits().argmax(1) == self.labels).sum())
@@ -88,6 +92,7 @@ class Judge:
             "utility": {
                 "accuracy": interval(wilson(right, len(self.labels))),
                 "accuracy_undefended": interval(accuracy(self.job.model, self.job.roles.target)),
+                **_share(self._sent[cut]),
             },
             "floors": {k: float(v.mean()) for k, v in self._floors[cut].items()},
             "ceilings": {k: float(v.mean()) for k, v in self._ceiling.items()},
@@ -126,7 +131,7 @@ class Judge:
         """Judge one attack's guesses at one cut."""
         scores = self.scoring(guess)
         floors = {k: v[: len(guess)] for k, v in self._floors[cut].items()}
-        leaks = self._leaks(scores, floors)
+        leaks = self._leaks(scores, floors, self._sent[cut])
         kept = slice(0, min(int(self.job.config["gallery"]), len(guess)))
         return Verdict(
             scores=Scores(
@@ -166,13 +171,19 @@ class Judge:
             scores |= {f"{name}/{key}": v for key, v in self.scoring(guess).items()}
         return scores
 
-    def _leaks(self, scores: Arrays, floors: Arrays) -> dict[str, Interval]:
+    def _leaks(
+        self, scores: Arrays, floors: Arrays, sent: NDArray[np.bool_] | None
+    ) -> dict[str, Interval]:
         blind = np.stack([floors[f"{name}/mse"] for name in BLIND], axis=1)
         by_class = floors["class_mean/mse"]
         leaks = {
             "L": interval(leakage(scores["mse"], blind, resampler=self._resampler)),
             "excess": interval(excess_leakage(scores["mse"], by_class, resampler=self._resampler)),
         }
+        some = None if sent is None else sent[: len(blind)]
+        if some is not None and some.any():
+            among = leakage(scores["mse"][some], blind[some], resampler=self._resampler)
+            leaks["L_sent"] = interval(among)
         for key, values in scores.items():
             leaks[key] = interval(hierarchical_bootstrap([values], resampler=self._resampler))
         return leaks
@@ -224,12 +235,17 @@ class Judge:
         generator = stream(self.job.seed, "latency")
         with on_the_cpu():
             defense, server = _on_the_cpu(deployment.defense), _on_the_cpu(deployment.split.server)
+
+            def protect(features: Tensors) -> Tensors:
+                defense.answered(features)  # whether to send at all is decided first
+                return defense.protect(features, generator=generator)
+
             measured = measure_latency(
                 _on_the_cpu(deployment.split.client),
                 deployment.codec,
                 lambda tensors: server(defense.restore(tensors)),
                 self.truth[:1].cpu(),
-                protect=lambda features: defense.protect(features, generator=generator),
+                protect=protect,
                 **setting,
             )
         phases = ("client", "encode", "decode", "server")
@@ -257,6 +273,11 @@ def traits(defense: Defense, codec: Codec) -> dict[str, Any]:
 def interval(summary: Summary) -> Interval:
     """The part of a summary that a record keeps."""
     return Interval(mean=summary.mean, low=summary.low, high=summary.high, n=summary.n)
+
+
+def _share(sent: NDArray[np.bool_] | None) -> dict[str, Interval]:
+    """Of the targets of which a message comes; nothing where all are sent."""
+    return {} if sent is None else {"share_sent": interval(wilson(int(sent.sum()), len(sent)))}
 
 
 def _parameters(module: nn.Module) -> int:

@@ -123,6 +123,8 @@ class Row:
         targets: Images under attack (the most that any attack took on).
         rank: First and last place within the cut that the intervals allow.
         accuracy: Of the task, with the defense on.
+        share_sent: Of the images of which a message comes; None where all are sent.
+        raw_sent: L of these images under the attack that recovers most of them.
         accuracy_drop: Against the undefended model; positive is worse.
         raw: Leakage L of the best single attack.
         best: Name of that attack.
@@ -143,7 +145,8 @@ class Row:
         payload_ratio: Mean over the bytes of the raw uint8 image.
         client_ms: Median time of the client with its defense and encoder, as measured.
         server_ms: Median time of the decoder and the server, as measured.
-        end_to_end_ms: Both, with the modelled time on the link.
+        end_to_end_ms: Both, with the modelled time on the link: the mean over images, those that
+            end on the device included.
         training_gap: L of images that the model was trained on, attacked alike, minus `raw`; None
             where they were not attacked.
         adaptive_gain: Naive rows: what knowing the defense adds to L, on the same images.
@@ -167,6 +170,8 @@ class Row:
     rank: tuple[int, int] | None = None
     accuracy: Interval | None = None
     accuracy_drop: Interval | None = None
+    share_sent: Interval | None = None
+    raw_sent: Interval | None = None
     raw: Interval | None = None
     best: str | None = None
     closed: Interval | None = None

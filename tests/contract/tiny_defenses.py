@@ -9,6 +9,7 @@ from defenses.adversarial_training import AdversarialTraining
 from defenses.chain import Chain
 from defenses.distillation_bottleneck import DistillationBottleneck
 from defenses.dropout import Dropout
+from defenses.early_exit import EarlyExit
 from defenses.gaussian_noise import GaussianNoise
 from defenses.laplace_noise import LaplaceNoise
 from defenses.local_dp_gaussian import LocalDpGaussian
@@ -17,6 +18,7 @@ from defenses.no_peek import NoPeek
 from defenses.quantization import Quantization
 from defenses.secret_permutation import SecretPermutation
 from defenses.secret_rotation import SecretRotation
+from defenses.shredder import Shredder
 from defenses.stochastic_rounding import StochasticRounding
 from defenses.top_k import TopK
 from defenses.variational_bottleneck import VariationalBottleneck
@@ -26,8 +28,14 @@ NOISE, BITS = GaussianNoise(noise_std=0.5), Quantization(bits=4)
 PENALIZED = {"finetune_epochs": 2, "batch_size": 24}
 
 TINY: dict[type[Defense], list[dict[str, Any]]] = {
-    GaussianNoise: [{"noise_std": 0.5, "finetune_epochs": 1}],
-    LaplaceNoise: [{"noise_std": 0.5, "finetune_epochs": 1}],
+    GaussianNoise: [
+        {"noise_std": 0.5, "finetune_epochs": 1},
+        {"noise_std": 0.5, "finetune_epochs": 1, "trains": "both"},
+    ],
+    LaplaceNoise: [
+        {"noise_std": 0.5, "finetune_epochs": 1},
+        {"noise_std": 0.5, "finetune_epochs": 1, "trains": "both"},
+    ],
     # Epsilons at which something is left of the features in 240 examples.
     LocalDpGaussian: [
         {"epsilon": 500.0, "clip": 1.0, "finetune_epochs": 1},
@@ -54,6 +62,7 @@ TINY: dict[type[Defense], list[dict[str, Any]]] = {
                 "bits": BITS,
             }
         },
+        {"members": {"exit": EarlyExit(share=0.4), "noise": NOISE}},
     ],
     NoPeek: [
         {"weight": 2.0, "learning_rate": 0.01, **PENALIZED},
@@ -77,8 +86,22 @@ TINY: dict[type[Defense], list[dict[str, Any]]] = {
     VariationalBottleneck: [
         {"beta": 0.01, "channels": 2, "stride": 2, "learning_rate": 0.01, **PENALIZED}
     ],
+    Shredder: [
+        {
+            "noise_std": 0.5,
+            "tensors": 4,
+            "noise_epochs": 1,
+            "batch_size": 24,
+            "rewards": "spread",
+            "finetune_epochs": 1,
+        }
+    ],
+    EarlyExit: [{"share": 0.3, "side": 2, "held_out": 0.3, "batch_size": 24}],
     DistillationBottleneck: [{"channels": 2, "stride": 2, "epochs": 1, "beta": 1.0}],
 }
 
 # Other values for keywords where `check_every_knob_matters` cannot make one up.
-OTHERS: dict[type[Defense], dict[str, Any]] = {Chain: {"members": {"noise": NOISE}}}
+OTHERS: dict[type[Defense], dict[str, Any]] = {
+    Chain: {"members": {"noise": NOISE}},
+    EarlyExit: {"share": 1.0},  # of eight targets none need lie between the given one and twice it
+}

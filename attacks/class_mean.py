@@ -18,7 +18,8 @@ class ClassMean(Attack):
 
     The server is entitled to its prediction, so this much leaks whatever the release looks like:
     leakage beyond it is called excess. Never uses a true label. A class that is never predicted
-    on auxiliary images gets the overall mean.
+    on auxiliary images gets the overall mean; images that the device answers by itself, of which
+    nothing is sent, count as one more class.
 
     Threat model:
         Auxiliary images, queries, and the server's own half of the model.
@@ -42,10 +43,11 @@ class ClassMean(Attack):
         """Average the images of each predicted class."""
         del generator
         steps = surface.pair_batches
-        sums = torch.zeros(surface.classes, *surface.image_shape, dtype=torch.float64)
-        counts = torch.zeros(surface.classes, dtype=torch.float64)
+        outcomes = surface.classes + 1
+        sums = torch.zeros(outcomes, *surface.image_shape, dtype=torch.float64)
+        counts = torch.zeros(outcomes, dtype=torch.float64)
         for step, (images, release) in enumerate(surface.pairs(), 1):
-            predicted = surface.predict(release).argmax(1)
+            predicted = surface.outcome(release)
             sums.index_add_(0, predicted, images.double())
             counts.index_add_(0, predicted, torch.ones(len(images), dtype=torch.float64))
             yield Progress(step, steps, 0.0)
@@ -54,7 +56,7 @@ class ClassMean(Attack):
         self._images = torch.where(counts[:, None, None, None] > 0, means, overall).float()
 
     def export_state(self) -> Mapping[str, Tensor]:
-        """One image for each class, ``(classes, c, h, w)``."""
+        """One image for each outcome, ``(classes + 1, c, h, w)``."""
         return {"images": self._images}
 
     def import_state(self, state: Mapping[str, Tensor], surface: Surface) -> None:
@@ -67,4 +69,4 @@ class ClassMean(Attack):
     ) -> Float[Tensor, "b c h w"]:
         """The mean image of the class predicted for each release."""
         del generator
-        return self._images[surface.predict(release).argmax(1)]
+        return self._images[surface.outcome(release)]

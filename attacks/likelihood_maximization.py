@@ -342,10 +342,11 @@ def _held_out(surface: Surface, count: int) -> tuple[Tensor, Release]:
 
 
 def _distance(release: Release, features: Tensors) -> Tensor:
-    """Squared distance to the decoded values, ``(b,)``."""
+    """Squared distance to the decoded values, ``(b,)``; 0 where nothing was sent."""
     pairs = zip(release.tensors, features, strict=True)
     errors = [(seen - f).unsqueeze(-1).flatten(1) for seen, f in pairs]
-    return torch.stack([error.square().sum(1) for error in errors]).sum(0)
+    total = torch.stack([error.square().sum(1) for error in errors]).sum(0)
+    return total if release.sent is None else torch.where(release.sent, total, 0 * total)
 
 
 def _squared_error(guess: Tensor, images: Tensor) -> Tensor:

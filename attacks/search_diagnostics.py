@@ -29,7 +29,12 @@ def search_diagnostics(
         ``residual_over_grey``, the mean mismatch of the guesses over that of a grey image;
         ``flat_share``, the share of images for which the mismatch has no finite slope at the grey
         image other than zero; with `noise` also ``residual_over_noise``. Ratios are at most 1e6.
+        Of images of which nothing was sent there is nothing to find, and nothing is said.
     """
+    if release.sent is not None:
+        guess, release = guess[release.sent], release[release.sent]
+    if not len(guess):
+        return {}
     starts, ends, flats = [], [], []
     for first in range(0, len(guess), BATCH):
         part, shown = release[slice(first, first + BATCH)], guess[first : first + BATCH]

@@ -6,10 +6,13 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from defenses.fine_tuned_server import FineTunedServer
+from defenses.fine_tuning import fine_tune
 from defenses.noise_scale import NoiseScale
 from splitbench.data.images import LabeledImages
+from splitbench.defense import OnStep, silent
 from splitbench.guarantee import Guarantee
 from splitbench.release import Tensors
 from splitbench.split import Split
@@ -18,7 +21,9 @@ from splitbench.split import Split
 class AdditiveNoise(FineTunedServer, ABC):
     """Adds independent noise, relative to the size of the features; fresh for every message.
 
-    The scale is measured on the train role by `fit`. Subclasses give the distribution.
+    The scale is measured on the train role by `fit`, after training where the client is trained
+    too: there the noise of each batch is relative to the features of that batch, so that nothing
+    is won by making features larger. Subclasses give the distribution.
     """
 
     stochastic: ClassVar[bool] = True
@@ -33,6 +38,7 @@ class AdditiveNoise(FineTunedServer, ABC):
         noise_std: float,
         per: Literal["tensor", "channel"] = "tensor",
         finetune_epochs: int = 0,
+        trains: Literal["server", "both"] = "server",
         learning_rate: float = 1e-3,
         batch_size: int = 64,
     ) -> None:
@@ -43,8 +49,11 @@ class AdditiveNoise(FineTunedServer, ABC):
             raise ValueError(f"noise_std={noise_std}: must be finite and not negative; 0 is off")
         if per not in ("tensor", "channel"):
             raise ValueError(f"per={per!r}: choose 'tensor' or 'channel'")
+        if trains not in ("server", "both"):
+            raise ValueError(f"trains={trains!r}: choose 'server' or 'both'")
         self.noise_std = noise_std
         self.per = per
+        self.trains = trains
         self.scale = NoiseScale(per=per)
 
     @abstractmethod
@@ -55,6 +64,41 @@ class AdditiveNoise(FineTunedServer, ABC):
     def snr_db(self) -> float:
         """Power of the features over power of the noise, on the train role."""
         return math.inf if self.noise_std == 0 else -20 * math.log10(self.noise_std)
+
+    @property
+    def changes_client(self) -> bool:
+        """Whether training reaches the client; never where the noise is off."""
+        return self.trains == "both" and self.finetune_epochs > 0 and self.noise_std > 0
+
+    def fit(
+        self,
+        split: Split,
+        train: LabeledImages,
+        *,
+        generator: torch.Generator,
+        on_step: OnStep = silent,
+    ) -> None:
+        """Train one or both sides, by cross-entropy, under noise; measure the features."""
+        if not self.changes_client:
+            super().fit(split, train, generator=generator, on_step=on_step)
+            return
+
+        def loss(images: Tensor, labels: Tensor) -> Tensor:
+            features = tuple(split.client(images))
+            noisy = self._noisy(features, self.scale.of_batch(features), generator)
+            return functional.cross_entropy(split.server(noisy), labels)
+
+        fine_tune(
+            [split.client, split.server],
+            loss,
+            train,
+            epochs=self.finetune_epochs,
+            learning_rate=self.learning_rate,
+            batch_size=self.batch_size,
+            generator=generator,
+            on_step=on_step,
+        )
+        self.calibrate(split, train)
 
     def calibrate(self, split: Split, train: LabeledImages) -> None:
         """Measure the scale of the features."""
@@ -71,15 +115,17 @@ class AdditiveNoise(FineTunedServer, ABC):
         """
         if self.noise_std == 0:
             return features
-        stds = self.stds(features)
-        return tuple(
-            f + std * self.noise(f, generator=generator)
-            for f, std in zip(features, stds, strict=True)
-        )
+        return self._noisy(features, self.scale(features), generator)
 
     def stds(self, features: Tensors) -> Tensors:
         """Standard deviation of the noise on each tensor, shaped to multiply it."""
         return tuple(self.noise_std * rms for rms in self.scale(features))
+
+    def _noisy(self, features: Tensors, scales: Tensors, generator: torch.Generator) -> Tensors:
+        return tuple(
+            f + self.noise_std * rms * self.noise(f, generator=generator)
+            for f, rms in zip(features, scales, strict=True)
+        )
 
     def guarantee(self) -> Guarantee:
         """Empirical: features are not clipped, so no sensitivity and no privacy budget follows."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from splitbench.codec import Codec
 from splitbench.data.images import LabeledImages
 from splitbench.defense import Defense, OnStep, silent
+from splitbench.exits import Answered
 from splitbench.guarantee import Guarantee
 from splitbench.release import Tensors
 from splitbench.split import Split
@@ -32,11 +33,12 @@ class Chain(Defense):
     Args:
         members: Name to defense, in this order, at least one. Only the first may change the
             client's structure, only the last may bring a codec, and none may have a secret key.
+            Only the first may have exits.
             They are taken as descriptions: each chain fits members of its own.
 
     Guarantee:
         That of its strongest formal member, as computing on a release reveals nothing more; else
-        empirical.
+        empirical, as where the first member has exits: who stays is decided by the bare features.
 
     Known to fall to:
         What its members together leave; a chain of random members is attacked by the distance to
@@ -66,6 +68,12 @@ class Chain(Defense):
         for name, member in members.items():
             if member.keyed:
                 raise ValueError(f"members: '{name}' has a secret key, which does not chain")
+        for name, member in list(members.items())[1:]:
+            if member.exits:
+                raise ValueError(
+                    f"members: '{name}' answers images on the device, which only the first "
+                    "member of a chain may: it decides by the features, before any protection"
+                )
         for name, member in earlier:
             if member.codec is not None:
                 raise ValueError(
@@ -85,6 +93,15 @@ class Chain(Defense):
     def changes_client(self) -> bool:
         """Whether any member does."""
         return any(member.changes_client for member in self._stages)
+
+    @property
+    def exits(self) -> bool:
+        """Whether the first member does."""
+        return self._stages[0].exits
+
+    def answered(self, features: Tensors) -> Answered | None:
+        """What the first member answers, by the features as they are."""
+        return self._stages[0].answered(features)
 
     @property
     def codec(self) -> Codec | None:
@@ -161,7 +178,7 @@ class Chain(Defense):
         kinds = [member.guarantee() for member in self._stages]
         if len(kinds) == 1:
             return kinds[0]
-        formal = [found for found in kinds if found.formal]
+        formal = [found for found in kinds if found.formal and not self.exits]
         if formal:
             return min(formal, key=lambda found: (found.epsilon, found.delta))
         return Guarantee("empirical", "; then ".join(found.statement for found in kinds))

@@ -21,7 +21,9 @@ class GaussianNoise(AdditiveNoise):
         noise_std: Standard deviation in units of the root mean square of the features, >= 0;
             0 turns the defense off.
         per: Measure the features for each ``tensor`` of the cut or for each ``channel``.
-        finetune_epochs: Epochs of fine-tuning the server under noise; 0 is post-hoc.
+        finetune_epochs: Epochs of fine-tuning under noise; 0 is post-hoc.
+        trains: What is fine-tuned: the ``server``, or ``both`` sides, where the client learns
+            features that bear noise (and can no longer be shared between cuts).
         learning_rate: First step size of the fine-tuning (Adam, cosine decay), > 0.
         batch_size: Images per fine-tuning step, > 0.
 
@@ -34,8 +36,8 @@ class GaussianNoise(AdditiveNoise):
         variance by k.
 
     Deviations from the paper:
-        Noise relative to the features instead of absolute; the server may be fine-tuned; only the
-        client's output is noised, not its input.
+        Noise relative to the features instead of absolute; the server, or both sides, may be
+        fine-tuned; only the client's output is noised, not its input.
 
     References:
         He, Zhang, Lee. "Model inversion attacks against collaborative inference". ACSAC 2019.

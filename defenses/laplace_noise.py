@@ -20,7 +20,9 @@ class LaplaceNoise(AdditiveNoise):
         noise_std: Standard deviation in units of the root mean square of the features, >= 0;
             0 turns the defense off.
         per: Measure the features for each ``tensor`` of the cut or for each ``channel``.
-        finetune_epochs: Epochs of fine-tuning the server under noise; 0 is post-hoc.
+        finetune_epochs: Epochs of fine-tuning under noise; 0 is post-hoc.
+        trains: What is fine-tuned: the ``server``, or ``both`` sides, where the client learns
+            features that bear noise (and can no longer be shared between cuts).
         learning_rate: First step size of the fine-tuning (Adam, cosine decay), > 0.
         batch_size: Images per fine-tuning step, > 0.
 
@@ -33,8 +35,8 @@ class LaplaceNoise(AdditiveNoise):
         whose variance tends to half of the mean's.
 
     Deviations from the paper:
-        Noise relative to the features instead of absolute; the server may be fine-tuned; only the
-        client's output is noised, not its input.
+        Noise relative to the features instead of absolute; the server, or both sides, may be
+        fine-tuned; only the client's output is noised, not its input.
 
     References:
         He, Zhang, Lee. "Model inversion attacks against collaborative inference". ACSAC 2019.

@@ -48,8 +48,11 @@ class NoiseScale(LearntBuffers):
                     f"tensor {i} of the cut has root mean square {float(whole)} on the train role: "
                     "relative noise needs finite features that are not all zero; choose another cut"
                 )
-            rms = (total / len(train)).sqrt().clamp(min=QUIETEST * float(whole))
-            self.register_buffer(f"rms_{i}", rms.float())
+            self.register_buffer(f"rms_{i}", _root(total / len(train)))
+
+    def of_batch(self, features: Tensors) -> Tensors:
+        """Scale of each tensor as this batch alone shows it, with gradients; nothing is kept."""
+        return tuple(self._spread(_root(self._power(f)), f) for f in features)
 
     def forward(self, features: Tensors) -> Tensors:
         """Scale of each tensor, shaped to multiply it.
@@ -81,3 +84,9 @@ class NoiseScale(LearntBuffers):
     def _on(client: nn.Module, train: LabeledImages, index: Tensor) -> Tensor:
         device = next((p.device for p in client.parameters()), torch.device("cpu"))
         return train.images(index).to(device)
+
+
+def _root(power: Tensor) -> Tensor:
+    """Root of one mean square or of those of all channels, none of which counts as silent."""
+    least = QUIETEST**2 * power.detach().mean().clamp(min=torch.finfo(torch.float32).tiny)
+    return power.clamp(min=least).sqrt().float()

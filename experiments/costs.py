@@ -1,7 +1,7 @@
 """What a deployment costs: operations, parameters, memory, time and bytes."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -50,6 +50,7 @@ class _Parts:
         return self.protect(tuple(self.client(images)))
 
     def protect(self, features: Tensors) -> Tensors:
+        self.defense.answered(features)  # whether to send at all is decided first
         return self.defense.protect(features, generator=self.generator)
 
     def answer(self, tensors: Tensors) -> Tensor:
@@ -93,7 +94,8 @@ def costs_of(
 
 
 def _size(side: str, modules: list[nn.Module], compute: Callable[[], object]) -> dict[str, float]:
-    parameters = sum(p.numel() for m in modules for p in m.parameters())
+    # What a defense has learnt counts, however it keeps it; of a network its statistics do not.
+    parameters = sum(t.numel() for m in modules for t in _learnt(m))
     held = [t for m in modules for t in (*m.parameters(), *m.buffers())]
     return {
         f"{side}_flops": float(operations(compute)),
@@ -102,13 +104,19 @@ def _size(side: str, modules: list[nn.Module], compute: Callable[[], object]) ->
     }
 
 
+def _learnt(module: nn.Module) -> Iterable[Tensor]:
+    return module.state_dict().values() if isinstance(module, Defense) else module.parameters()
+
+
 def _entropy_coded(parts: _Parts, images: Tensor) -> float:
-    """Mean bytes of a message; one that does not shrink is sent as it is."""
-    released = parts.release(images)
+    """Mean bytes of a message; one that does not shrink is sent as it is, some are not sent."""
+    features = tuple(parts.client(images))
+    answered, released = parts.defense.answered(features), parts.protect(features)
+    sent = [True] * len(images) if answered is None else (~answered.stays).tolist()
     coder = zstandard.ZstdCompressor(level=LEVEL)
-    messages = (parts.codec.encode([t[i] for t in released]) for i in range(len(images)))
+    messages = (parts.codec.encode([t[i] for t in released]) for i, come in enumerate(sent) if come)
     lengths = [min(len(message), len(coder.compress(message))) for message in messages]
-    return sum(lengths) / len(lengths)
+    return sum(lengths) / len(sent)
 
 
 def _times(parts: _Parts, request: Tensor, timing: Mapping[str, Any]) -> dict[str, float]:

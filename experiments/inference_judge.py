@@ -105,14 +105,13 @@ class InferenceJudge:
             values = self.question.numbers(self.job.calibration_feed.train)
             times = self._taken_at_its_word(surface.classes)
             for numbers, release in surface.labelled_pairs(values):
-                predicted, known = surface.predict(release).argmax(1), numbers >= 0
+                predicted, known = surface.outcome(release), numbers >= 0
                 ones = torch.ones(int(known.sum()))
                 times.index_put_((predicted[known], numbers[known]), ones, accumulate=True)
             if self.question.persons is None:  # every value has the same say
                 times = times / times.sum(0).clamp(min=1)
             best = times.argmax(1)
-            predicted = target.logits().argmax(1)
-            self._predictions[target.key] = best[predicted]
+            self._predictions[target.key] = best[target.outcomes()]
         return self._predictions[target.key]
 
     def _taken_at_its_word(self, classes: int) -> Tensor:
@@ -121,7 +120,7 @@ class InferenceJudge:
         A class that the server never names there, or once by mistake, would else tell nothing.
         """
         train = self.job.roles.train
-        times = torch.zeros(classes, self.question.count)
+        times = torch.zeros(classes + 1, self.question.count)  # the last: nothing was sent
         if self.question.secret.values(train) is not None:
             places = train.labels, self.question.numbers(train)
             times.index_put_(places, torch.ones(len(train)), accumulate=True)

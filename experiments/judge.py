@@ -69,6 +69,7 @@ class Judge:
         self._floors: dict[str, Arrays] = {}
         self._facts: dict[str, dict[str, Any]] = {}
         self._mixing: dict[str, bool] = {}
+        self._sent: dict[str, NDArray[np.bool_] | None] = {}
         self._resampler = Resampler(resamples=RESAMPLES)
 
     def see(self, target: Target) -> None:
@@ -77,6 +78,8 @@ class Judge:
         cut = deployment.split.cut.name
         self._floors[cut] = self._floor_scores(target)
         self._mixing[cut] = depends_on_batch(deployment, self.truth)
+        sent = target.sent()
+        self._sent[cut] = None if sent is None else sent.cpu().numpy()
         payload = target.payload_bytes()
         right = int((target.logits().argmax(1) == self.labels).sum())
         promise = deployment.defense.guarantee().over(messages=self.job.threat.observations)
@@ -84,6 +87,7 @@ class Judge:
             "utility": {
                 "accuracy": interval(wilson(right, len(self.labels))),
                 "accuracy_undefended": interval(accuracy(self.job.model, self.job.roles.target)),
+                **_share(self._sent[cut]),
             },
             "floors": {k: float(v.mean()) for k, v in self._floors[cut].items()},
             "ceilings": {k: float(v.mean()) for k, v in self._ceiling.items()},
@@ -127,7 +131,7 @@ class Judge:
         """Judge one attack's guesses at one cut."""
         scores = self.scoring(guess)
         floors = {k: v[: len(guess)] for k, v in self._floors[cut].items()}
-        leaks = self._leaks(scores, floors)
+        leaks = self._leaks(scores, floors, self._sent[cut])
         kept = slice(0, min(int(self.job.config["gallery"]), len(guess)))
         return Verdict(
             scores=Scores(
@@ -167,13 +171,19 @@ class Judge:
             scores |= {f"{name}/{key}": v for key, v in self.scoring(guess).items()}
         return scores
 
-    def _leaks(self, scores: Arrays, floors: Arrays) -> dict[str, Interval]:
+    def _leaks(
+        self, scores: Arrays, floors: Arrays, sent: NDArray[np.bool_] | None
+    ) -> dict[str, Interval]:
         blind = np.stack([floors[f"{name}/mse"] for name in BLIND], axis=1)
         by_class = floors["class_mean/mse"]
         leaks = {
             "L": interval(leakage(scores["mse"], blind, resampler=self._resampler)),
             "excess": interval(excess_leakage(scores["mse"], by_class, resampler=self._resampler)),
         }
+        some = None if sent is None else sent[: len(blind)]
+        if some is not None and some.any():
+            among = leakage(scores["mse"][some], blind[some], resampler=self._resampler)
+            leaks["L_sent"] = interval(among)
         for key, values in scores.items():
             leaks[key] = interval(hierarchical_bootstrap([values], resampler=self._resampler))
         return leaks
@@ -250,6 +260,11 @@ def _dependence(target: Target) -> dict[str, float]:
 def interval(summary: Summary) -> Interval:
     """The part of a summary that a record keeps."""
     return Interval(mean=summary.mean, low=summary.low, high=summary.high, n=summary.n)
+
+
+def _share(sent: NDArray[np.bool_] | None) -> dict[str, Interval]:
+    """Of the targets of which a message comes; nothing where all are sent."""
+    return {} if sent is None else {"share_sent": interval(wilson(int(sent.sum()), len(sent)))}
 
 
 def _bytes(images: Tensor) -> NDArray[np.uint8]:

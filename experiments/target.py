@@ -55,8 +55,19 @@ class Target:
         return torch.cat([attack(part, surface, generator=generator) for part in parts])
 
     def logits(self) -> Tensor:
-        """The server's predictions for all targets, ``(n, classes)``."""
-        return torch.cat([self.deployment.predict(part) for part in self.single()])
+        """What users are told about all targets, by server or device, ``(n, classes)``."""
+        parts = zip(self.images.split(PART), self.single(), strict=True)
+        return torch.cat([self.deployment.answer(images, part) for images, part in parts])
+
+    def outcomes(self) -> Tensor:
+        """What the server makes of each target, int64 ``(n,)``; see `Deployment.outcome`."""
+        return torch.cat([self.deployment.outcome(part) for part in self.single()])
+
+    def sent(self) -> Tensor | None:
+        """Of which targets a message comes, bool ``(n,)``; None where all are sent."""
+        found = [part.sent for part in self.single()]
+        known = [sent for sent in found if sent is not None]
+        return torch.cat(known) if known else None
 
     def payload_bytes(self) -> Tensor:
         """Length of the message of each target, int64 ``(n,)``."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from splitbench.codec import Codec
 from splitbench.data.images import LabeledImages
 from splitbench.described import Described
+from splitbench.exits import Answered
 from splitbench.guarantee import NO_GUARANTEE, Guarantee
 from splitbench.key import KeyAction
 from splitbench.progress import Progress
@@ -30,7 +31,7 @@ class Defense(Described, nn.Module, ABC):
 
     A deployment calls, in this order: `adapt` once (structure), `fit` once (training, on the train
     role only), then `protect` for every message, in training and in inference alike, and
-    `restore` on the server.
+    `restore` on the server. Where it has `exits`, `answered` comes before every message.
 
     Class attributes:
         stochastic: `protect` draws fresh randomness for every message, also in eval mode.
@@ -75,6 +76,25 @@ class Defense(Described, nn.Module, ABC):
         The features of such a deployment cannot be shared between cuts.
         """
         return False
+
+    @property
+    def exits(self) -> bool:
+        """Whether the device answers some images by itself, and sends nothing of them.
+
+        That nothing came is visible to the adversary.
+        """
+        return False
+
+    def answered(self, features: Tensors) -> Answered | None:
+        """Decide which images stay on the device, and answer them; None without exits.
+
+        Like what is released, the decision about an image depends on no other one.
+
+        Args:
+            features: The client's, before `protect`.
+        """
+        del features
+        return None
 
     @property
     def codec(self) -> Codec | None:

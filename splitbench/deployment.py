@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from splitbench.codec import Codec
 from splitbench.defense import Defense
+from splitbench.exits import SPEC, Answered, silenced
 from splitbench.placement import on_the_cpu
-from splitbench.release import Release, Tensors, TensorSpec
+from splitbench.release import SENT, Release, Tensors, TensorSpec
 from splitbench.rng import stream
 from splitbench.split import Split, Taps
 from splitbench.threat_model import ThreatModel
@@ -89,11 +90,12 @@ class Deployment:
         self, features: Tensors, *, generator: torch.Generator, observations: int = 1
     ) -> Release:
         """What arrives of given features, simulated without making bytes."""
+        goes = self._goes(features)
         seen: list[Tensors] = []
         for _ in range(observations):
             protected = self.defense.protect(features, generator=generator)
             seen.append(self.codec.transform(protected))
-        return self._received(seen, protected)
+        return self._received(seen, protected, goes)
 
     @torch.no_grad()
     def transmit(
@@ -101,28 +103,40 @@ class Deployment:
     ) -> Release:
         """The real message of each image: protected, encoded to bytes, decoded again.
 
-        `payload_bytes` is the length of one message (the first, where several are observed).
+        `payload_bytes` is the length of one message (the first, where several are observed), 0 of
+        images that are answered on the device.
         """
         features = self.features(images)
+        goes = self._goes(features)
+        posted = [True] * len(images) if goes is None else goes.tolist()
         seen: list[Tensors] = []
         payload = torch.zeros(len(images), dtype=torch.int64)
         for k in range(observations):
             protected = self.defense.protect(features, generator=generator)
             with on_the_cpu():  # bytes are made and read there
-                sent = [t.cpu() for t in protected]
-                messages = [self.codec.encode([t[i] for t in sent]) for i in range(len(images))]
-                decoded = [self.codec.decode(message) for message in messages]
+                sent = tuple(t.cpu() for t in protected)
+                messages = [
+                    self.codec.encode([t[i] for t in sent]) if out else b""
+                    for i, out in enumerate(posted)
+                ]
+                lost = () if all(posted) else self._nothing(sent)
+                decoded = [
+                    self.codec.decode(message) if out else lost
+                    for message, out in zip(messages, posted, strict=True)
+                ]
             stacked = (torch.stack(tensors) for tensors in zip(*decoded, strict=True))
             seen.append(tuple(tensors.to(images.device) for tensors in stacked))
             if k == 0:
                 payload = torch.tensor([len(message) for message in messages])
-        return replace(self._received(seen, protected), payload_bytes=payload)
+        return replace(self._received(seen, protected, goes), payload_bytes=payload)
 
     def visible_specs(self, observations: int) -> tuple[TensorSpec, ...]:
         """Names and shapes of `Release.visible`, where so many messages are observed."""
         often = () if observations == 1 else (observations,)
         beside = self.codec.beside(self.specs)
-        return (*self.specs, *(replace(spec, shape=(*often, *spec.shape)) for spec in beside))
+        exits = (SPEC,) if self.defense.exits else ()
+        several = (replace(spec, shape=(*often, *spec.shape)) for spec in beside)
+        return (*self.specs, *several, *exits)
 
     @torch.no_grad()
     def predict(self, release: Release) -> Tensor:
@@ -130,29 +144,69 @@ class Deployment:
         logits: Tensor = self.split.server(self.defense.restore(release.tensors))
         return logits
 
+    def outcome(self, release: Release) -> Tensor:
+        """What the server makes of each release, int64 ``(b,)``: a class, or that nothing came.
+
+        The latter is numbered after the classes.
+        """
+        logits = self.predict(release)
+        named, sent = logits.argmax(1), release.sent
+        nothing = torch.full_like(named, logits.shape[1])
+        return named if sent is None else torch.where(sent, named, nothing)
+
+    def answer(self, images: Tensor, release: Release) -> Tensor:
+        """The logits that the user gets, from the server or from the device, ``(b, classes)``."""
+        logits = self.predict(release)
+        told = self.answered(self.features(images)) if self.defense.exits else None
+        return logits if told is None else told.instead_of(logits)
+
+    @torch.no_grad()
+    def answered(self, features: Tensors) -> Answered | None:
+        """What the device answers by itself; None where the defense has no exits."""
+        return self.defense.answered(features) if self.defense.exits else None
+
     def mismatch(self, release: Release, features: Tensors, *, observations: int = 1) -> Tensor:
-        """How badly features explain a release, per example ``(b,)``; see `Surface.mismatch`."""
+        """How badly features explain a release, per example ``(b,)``; see `Surface.mismatch`.
+
+        Where nothing came there is nothing to explain: 0, whatever the features.
+        """
         exact = self.defense.negative_log_likelihood(
             release.tensors, features, observations=observations
         )
-        return self.codec.distance(release.tensors, features) if exact is None else exact
+        found = self.codec.distance(release.tensors, features) if exact is None else exact
+        return found if release.sent is None else torch.where(release.sent, found, 0 * found)
 
     def is_likelihood(self, release: Release, features: Tensors) -> bool:
         """Whether `mismatch` is an exact negative log likelihood, not a distance."""
         exact = self.defense.negative_log_likelihood(release.tensors, features)
         return exact is not None
 
-    def _received(self, seen: list[Tensors], sent: Tensors) -> Release:
+    def _goes(self, features: Tensors) -> Tensor | None:
+        """Of which images a message is sent, bool ``(b,)``; None where all are."""
+        told = self.answered(features)
+        return None if told is None else ~told.stays
+
+    def _nothing(self, sent: Tensors) -> Tensors:
+        """What a receiver takes for the tensors of one example of which nothing arrived."""
+        one = self.codec.transform(tuple(values[:1] for values in sent))
+        return tuple(torch.zeros_like(values[0]) for values in one)
+
+    def _received(self, seen: list[Tensors], sent: Tensors, goes: Tensor | None) -> Release:
         """One release of the observations: live tensors pooled, the rest one after the other."""
         live, once = len(sent), len(seen) == 1
         names = [spec.name for spec in self.codec.beside(self.specs or _unnamed(sent))]
         beside = zip(*(decoded[live:] for decoded in seen), strict=True)
+        tensors = seen[0][:live] if once else self.defense.pool([each[:live] for each in seen])
+        side = {
+            name: parts[0] if once else torch.stack(parts, dim=1)
+            for name, parts in zip(names, beside, strict=True)
+        }
+        if goes is None:
+            return Release(tensors, side)
+        told = {name: silenced(values, goes) for name, values in side.items()}
         return Release(
-            seen[0][:live] if once else self.defense.pool([decoded[:live] for decoded in seen]),
-            {
-                name: parts[0] if once else torch.stack(parts, dim=1)
-                for name, parts in zip(names, beside, strict=True)
-            },
+            tuple(silenced(values, goes) for values in tensors),
+            {**told, SENT: goes[:, None].float()},
         )
 
     def undefended(self) -> "Deployment":

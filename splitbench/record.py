@@ -76,9 +76,12 @@ class Record:
         cell_id: Hash of everything that determines the numbers, and of the source code.
         status: ``failed`` cells are rows too, with their `error`; ``not_applicable`` where the
             threat model does not grant what the attack needs.
-        utility: ``accuracy`` with the defense on, ``accuracy_undefended``.
+        utility: ``accuracy`` with the defense on, the device's own answers included,
+            ``accuracy_undefended``, and, where the device answers some images by itself,
+            ``share_sent``, of the targets of which a message comes.
         leakage: ``L`` (fraction of explained variance above the floor), ``excess`` (above the
-            class-conditional floor), raw metrics by key. Where the secret is not the image,
+            class-conditional floor), ``L_sent`` (L of the targets of which a message comes, where
+            these are not all), raw metrics by key. Where the secret is not the image,
             ``balanced_accuracy`` or ``rank1``, and ``advantage`` where it is defined.
         normalised: Metrics scaled to 0 at the floor and 1 at the ceiling.
         floors: Mean score of each blind guess, by ``floor/metric``; of an inference ``prior`` and
@@ -86,11 +89,11 @@ class Record:
         ceilings: Score of the secret itself, by metric; of an inference ``pixels``
             (of a side channel nothing).
         unavailable: Metrics that could not be computed here, with the reason.
-        cost: ``payload_bytes_mean/min/max``, ``payload_bytes_entropy`` (mean after entropy coding);
-            for ``client`` (with the defense) and ``server``: ``_flops``, ``_params``,
-            ``_memory_bytes`` (at the worst moment of one request), ``_ms`` and ``_ms_p95``;
-            ``encode_ms`` and ``decode_ms`` likewise (medians); ``defense_seconds`` (fitting it),
-            ``attack_seconds``, ``queries``.
+        cost: ``payload_bytes_mean/min/max`` (0 where nothing is sent) and ``_entropy`` (mean after
+            entropy coding); for ``client`` (with the defense) and ``server``: ``_flops``,
+            ``_params``, ``_memory_bytes`` (at the worst moment of one request), ``_ms`` and
+            ``_ms_p95``; ``encode_ms`` and ``decode_ms`` likewise (medians); all of an image that
+            is sent; ``defense_seconds`` (fitting it), ``attack_seconds``, ``queries``.
         guarantee: What the defense promises over all messages that the adversary observes
             (`splitbench.guarantee.Guarantee.to_record`).
         traits: What says which releases can be computed from which others: ``exact`` (the

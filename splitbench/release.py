@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 Tensors = tuple[Tensor, ...]
+SENT = "sent"  # name of the side value that says whether a message came at all
 
 
 def channel_axis(values: Tensor) -> int:
@@ -67,6 +68,15 @@ class Release:
             {name: value[index] for name, value in self.side.items()},
             payload,
         )
+
+    @property
+    def sent(self) -> Tensor | None:
+        """Of which examples a message came, bool ``(b,)``; None where all are sent.
+
+        The tensors of the others are zero, and the length of their message is 0.
+        """
+        told = self.side.get(SENT)
+        return None if told is None else told[:, 0] > 0
 
     @property
     def visible(self) -> Tensors:

@@ -166,6 +166,14 @@ class Surface(Questions):
         self._grant(Access.SERVER)
         return self._real.predict(release)
 
+    def outcome(self, release: Release) -> Tensor:
+        """The class that the server names for each release, int64 ``(b,)``.
+
+        One more than the classes stands for a message that did not come.
+        """
+        self._grant(Access.SERVER)
+        return self._real.outcome(release)
+
     def mismatch(self, release: Release, features: Tensors) -> Tensor:
         """How badly features explain a release, per example: the exact negative log likelihood.
 

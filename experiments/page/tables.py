@@ -40,8 +40,9 @@ def to_csv(boards: Sequence[Board], *, link: str = "") -> str:
     """
     names = sorted({e.name for b in boards for r in b.rows for e in r.attacks})
     asked = sorted({(i.secret, i.name) for b in boards for r in b.rows for i in r.inferred})
+    exits = any(row.share_sent for board in boards for row in board.rows)
     lines = [
-        {**_line(board, row, link, names), **_told(row, asked)}
+        {**_line(board, row, link, names), **(_exits(row) if exits else {}), **_told(row, asked)}
         for board in boards
         for row in board.rows
     ]
@@ -112,6 +113,14 @@ def _line(board: Board, row: Row, link: str, attacks: Sequence[str]) -> dict[str
         **{f"leakage_of_{name}": _mean(leaks.get(name)) for name in attacks},
         "flags": " ".join(row.flags),
         "errors": "; ".join(f"{e.name}: {e.note}" for e in row.attacks if e.note),
+    }
+
+
+def _exits(row: Row) -> dict[str, Value]:
+    """Columns of a file in which a device answers some images by itself."""
+    return {
+        **_interval("share_sent", row.share_sent),
+        **_interval("leakage_sent", row.raw_sent),
     }
 
 
@@ -201,7 +210,7 @@ def to_markdown(boards: Sequence[Board], *, link: str = "") -> str:
             columns = {**COLUMNS, gain: lambda r: rate(_mean(r.adaptive_gain))}
             shown = ["cut", "defense", "leakage", "best attack", gain]
             parts.append(_table(naive, shown, columns))
-        parts += [*as_markdown(board, _plain), *_promises(board), *_leads(board)]
+        parts += [*as_markdown(board, _plain), *_stays(board), *_promises(board), *_leads(board)]
         parts += [*_besides(board), *_failures(board)]
         parts += [f"Note: {_plain(note)}." for note in board.notes]
     parts.append(_reading(boards, link))
@@ -222,6 +231,20 @@ def _table(
     lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
     lines += ["| " + " | ".join(_plain(columns[n](row)) for n in names) + " |" for row in rows]
     return "\n".join(lines)
+
+
+def _stays(board: Board) -> list[str]:
+    """Defenses that answer some images on the device; nothing where there are none."""
+    rows = [row for row in board.rows if row.share_sent and row.raw]
+    names = ("cut", "defense", "sent", "leakage of the sent", "leakage of all")
+    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
+    for row in rows:
+        sent = "—" if row.share_sent is None else percent(row.share_sent.mean)
+        among = f"{rate(_mean(row.raw_sent))} ({between(row.raw_sent)})" if row.raw_sent else "—"
+        cells = (row.cut, series(row), sent, among, rate(_mean(row.raw)))
+        lines.append("| " + " | ".join(map(_plain, cells)) + " |")
+    text = "Some images are answered on the device, and nothing of them is sent:"
+    return [text, "\n".join(lines)] if rows else []
 
 
 def _promises(board: Board) -> list[str]:

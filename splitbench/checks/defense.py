@@ -18,6 +18,7 @@ from splitbench.checks.defense_conduct import (
     check_server_still_runs,
     check_state_dict_round_trip,
 )
+from splitbench.checks.defense_exits import check_who_stays_sends_nothing
 from splitbench.checks.defense_form import (
     check_constructor_only_stores,
     check_docstring,
@@ -70,6 +71,7 @@ MESSAGE_CHECKS: tuple[Check, ...] = (
     check_restore_undoes_a_keyed_protect,
     check_the_key_is_in_the_state,
     check_promise_survives_an_audit,
+    check_who_stays_sends_nothing,
 )
 DEFENSE_CHECKS = FORM_CHECKS + MESSAGE_CHECKS
 

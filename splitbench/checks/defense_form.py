@@ -56,7 +56,7 @@ def _outcome(defense: Defense, world: DefenseWorld) -> tuple[Tensors, Tensor]:
     deployed = world.deploy(defense)
     release = deployed.transmit(world.targets, generator=stream(0, "message"), observations=2)
     assert release.payload_bytes is not None
-    return (*release.tensors, release.payload_bytes), deployed.predict(release)
+    return (*release.tensors, release.payload_bytes), deployed.answer(world.targets, release)
 
 
 def _differs(

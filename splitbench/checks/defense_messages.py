@@ -1,9 +1,11 @@
 """What must hold for every message of a defense: randomness, gradients, independence."""
 
 import torch
+from torch import Tensor
 
 from splitbench.checks.defense_world import DefenseWorld
 from splitbench.defense import Defense
+from splitbench.deployment import Deployment
 from splitbench.release import Tensors
 from splitbench.rng import stream
 
@@ -41,9 +43,10 @@ def check_fresh_noise_within_a_batch(defense: Defense, world: DefenseWorld) -> N
     """The examples of one batch get noise of their own."""
     if not defense.stochastic:
         return
+    deployed = world.deploy(defense)
     # So many that a mask of three channels does not fall alike on all of them by chance.
-    same = world.targets[:1].repeat(COPIES, 1, 1, 1)
-    sent = world.deploy(defense).release(same, generator=stream(0, "message")).tensors
+    same = _sent(deployed, world.targets)[:1].repeat(COPIES, 1, 1, 1)
+    sent = deployed.release(same, generator=stream(0, "message")).tensors
     assert any(not torch.equal(t, t[:1].expand_as(t)) for t in sent), (
         "the examples of a batch got the same noise: draw it with the batch axis"
     )
@@ -116,9 +119,10 @@ def check_examples_do_not_mix(defense: Defense, world: DefenseWorld) -> None:
 def check_likelihood_prefers_the_truth(defense: Defense, world: DefenseWorld) -> None:
     """The likelihood, where there is one, speaks for the features that were released."""
     deployed = world.deploy(defense)
-    features = deployed.features(world.targets)
+    images = _sent(deployed, world.targets)
+    features = deployed.features(images)
     for k in (1, 2, 3):
-        release = deployed.release(world.targets, generator=stream(k, "message"), observations=k)
+        release = deployed.release(images, generator=stream(k, "message"), observations=k)
         surprise = [
             deployed.defense.negative_log_likelihood(release.tensors, guess, observations=k)
             for guess in (features, tuple(f.roll(1, 0) for f in features))
@@ -127,7 +131,7 @@ def check_likelihood_prefers_the_truth(defense: Defense, world: DefenseWorld) ->
         if truth is None or other is None:
             return
         assert defense.stochastic, "nothing is random: return None, the codec's distance is used"
-        assert tuple(truth.shape) == (len(world.targets),), (
+        assert tuple(truth.shape) == (len(images),), (
             f"the likelihood has shape {tuple(truth.shape)}: return one value per example"
         )
         assert bool(truth.isfinite().all() and other.isfinite().all()), (
@@ -137,6 +141,12 @@ def check_likelihood_prefers_the_truth(defense: Defense, world: DefenseWorld) ->
             f"{k} releases speak for the features of another image: return the negative "
             "logarithm, for what pool keeps"
         )
+
+
+def _sent(deployed: Deployment, images: Tensor) -> Tensor:
+    """Those of which a message is sent; all where the defense has no exits."""
+    sent = deployed.release(images, generator=stream(0, "message")).sent
+    return images if sent is None else images[sent]
 
 
 def equal(one: Tensors, other: Tensors) -> bool:

@@ -51,6 +51,7 @@ def build_row(system: System, label: tuple[str, str], link: Link | None, resampl
         flags=_flags_of(system, entries, resamples),
         missing=_reasons(system),
     )
+    row = _with_exits(row, system)
     row = _with_costs(row, system, link)
     row = _with_accuracy(row, system)
     if not system.real:
@@ -162,6 +163,17 @@ def _without_leakage(row: Row) -> Row:
     return replace(row, missing={**row.missing, **dict.fromkeys(names, reason)})
 
 
+def _with_exits(row: Row, system: System) -> Row:
+    """What is sent at all, and how much that leaks; nothing to say where all images are sent."""
+    shares = {r.cell.seed: r.utility.get("share_sent") for r in system.records if r.utility}
+    found = [
+        _over_seeds([r.leakage.get("L_sent") for r in system.records_of(key)])
+        for key in system.real
+    ]
+    worst = max((leak for leak in found if leak), key=lambda leak: leak.mean, default=None)
+    return replace(row, share_sent=_over_seeds(list(shares.values())), raw_sent=worst)
+
+
 def _with_costs(row: Row, system: System, link: Link | None) -> Row:
     def mean(*names: str) -> float | None:
         found = [[r.cost[n] for n in names] for r in system.records if {*names} <= set(r.cost)]
@@ -176,7 +188,8 @@ def _with_costs(row: Row, system: System, link: Link | None) -> Row:
     elif client is None or server is None or payload is None:
         missing["end_to_end_ms"] = "not measured"
     else:
-        total = client + server + link.transfer_ms(payload)
+        sent = 1.0 if row.share_sent is None else row.share_sent.mean
+        total = client + (sent * (server + link.transfer_ms(payload / sent)) if sent else 0.0)
     for name, value in (("client_ms", client), ("server_ms", server), ("payload_bytes", payload)):
         if value is None:
             missing[name] = "not measured"

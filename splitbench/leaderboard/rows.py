@@ -136,6 +136,8 @@ class Row:
         targets: Images under attack (the most that any attack took on).
         rank: First and last place within the cut that the intervals allow.
         accuracy: Of the task, with the defense on.
+        share_sent: Of the images of which a message comes; None where all are sent.
+        raw_sent: L of these images under the attack that recovers most of them.
         accuracy_drop: Against the undefended model; positive is worse.
         raw: Leakage L of the best single attack.
         best: Name of that attack.
@@ -156,7 +158,8 @@ class Row:
         payload_ratio: Mean over the bytes of the raw uint8 image.
         client_ms: Median time of the client with its defense and encoder, as measured.
         server_ms: Median time of the decoder and the server, as measured.
-        end_to_end_ms: Both, with the modelled time on the link.
+        end_to_end_ms: Both, with the modelled time on the link: the mean over images, those that
+            end on the device included.
         costs: What a request costs on either side, and the defense to make, by the keys of
             `Record.cost` that are in `COSTS`; mean over the records.
         dependence: Squared distance correlation of images and releases, corrected for bias.
@@ -183,6 +186,8 @@ class Row:
     rank: tuple[int, int] | None = None
     accuracy: Interval | None = None
     accuracy_drop: Interval | None = None
+    share_sent: Interval | None = None
+    raw_sent: Interval | None = None
     raw: Interval | None = None
     best: str | None = None
     closed: Interval | None = None

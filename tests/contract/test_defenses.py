@@ -9,10 +9,11 @@ from citizens_key import VILLAINS as KEY_VILLAINS
 from citizens_key import Signs
 from tiny_defenses import OTHERS, TINY
 from villains_defense import VILLAINS as OTHER_VILLAINS
-from villains_defense import CitesNothing, DrawsGlobally
+from villains_defense import AnswersAndSendsAllTheSame, CitesNothing, DrawsGlobally
 
 import defenses
 from splitbench.checks.defense import CUTS, DEFENSE_CHECKS, check_defense, checks_at
+from splitbench.checks.defense_exits import check_who_stays_sends_nothing
 from splitbench.checks.defense_form import check_every_knob_matters
 from splitbench.checks.defense_world import defense_world
 from splitbench.checks.discovery import concrete
@@ -64,6 +65,11 @@ def test_all_failures_are_reported_at_once():
         check_defense(Careless())
     assert "check_leaves_global_rng_alone at 'branch'" in str(failure.value)
     assert "check_docstring at 'relu'" in str(failure.value)
+
+
+def test_a_device_that_answers_and_sends_all_the_same_is_told_so():
+    with pytest.raises(AssertionError, match="their features are sent all the same: set exits"):
+        check_who_stays_sends_nothing(AnswersAndSendsAllTheSame(), world("relu"))
 
 
 def test_a_crash_is_reported_as_a_failure():

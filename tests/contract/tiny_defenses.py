@@ -12,6 +12,7 @@ from defenses.channel_pruning import ChannelPruning
 from defenses.conditional_entropy import ConditionalEntropy
 from defenses.distillation_bottleneck import DistillationBottleneck
 from defenses.dropout import Dropout
+from defenses.early_exit import EarlyExit
 from defenses.entropic_student import EntropicStudent
 from defenses.fisher_noise import FisherNoise
 from defenses.fisher_regularization import FisherRegularization
@@ -23,6 +24,7 @@ from defenses.no_peek import NoPeek
 from defenses.quantization import Quantization
 from defenses.secret_permutation import SecretPermutation
 from defenses.secret_rotation import SecretRotation
+from defenses.shredder import Shredder
 from defenses.stochastic_rounding import StochasticRounding
 from defenses.structured_pruning import StructuredPruning
 from defenses.top_k import TopK
@@ -33,8 +35,14 @@ NOISE, BITS = GaussianNoise(noise_std=0.5), Quantization(bits=4)
 PENALIZED = {"finetune_epochs": 2, "batch_size": 24}
 
 TINY: dict[type[Defense], list[dict[str, Any]]] = {
-    GaussianNoise: [{"noise_std": 0.5, "finetune_epochs": 1}],
-    LaplaceNoise: [{"noise_std": 0.5, "finetune_epochs": 1}],
+    GaussianNoise: [
+        {"noise_std": 0.5, "finetune_epochs": 1},
+        {"noise_std": 0.5, "finetune_epochs": 1, "trains": "both"},
+    ],
+    LaplaceNoise: [
+        {"noise_std": 0.5, "finetune_epochs": 1},
+        {"noise_std": 0.5, "finetune_epochs": 1, "trains": "both"},
+    ],
     # Epsilons at which something is left of the features in 240 examples.
     LocalDpGaussian: [
         {"epsilon": 500.0, "clip": 1.0, "finetune_epochs": 1},
@@ -61,6 +69,7 @@ TINY: dict[type[Defense], list[dict[str, Any]]] = {
                 "bits": BITS,
             }
         },
+        {"members": {"exit": EarlyExit(share=0.4), "noise": NOISE}},
     ],
     NoPeek: [
         {"weight": 2.0, "learning_rate": 0.01, **PENALIZED},
@@ -98,6 +107,17 @@ TINY: dict[type[Defense], list[dict[str, Any]]] = {
     VariationalBottleneck: [
         {"beta": 0.01, "channels": 2, "stride": 2, "learning_rate": 0.01, **PENALIZED}
     ],
+    Shredder: [
+        {
+            "noise_std": 0.5,
+            "tensors": 4,
+            "noise_epochs": 1,
+            "batch_size": 24,
+            "rewards": "spread",
+            "finetune_epochs": 1,
+        }
+    ],
+    EarlyExit: [{"share": 0.3, "side": 2, "held_out": 0.3, "batch_size": 24}],
     DistillationBottleneck: [{"channels": 2, "stride": 2, "epochs": 1, "beta": 1.0}],
     StructuredPruning: [{"share": 0.34, **PENALIZED}],
     EntropicStudent: [
@@ -110,4 +130,7 @@ TINY: dict[type[Defense], list[dict[str, Any]]] = {
 }
 
 # Other values for keywords where `check_every_knob_matters` cannot make one up.
-OTHERS: dict[type[Defense], dict[str, Any]] = {Chain: {"members": {"noise": NOISE}}}
+OTHERS: dict[type[Defense], dict[str, Any]] = {
+    Chain: {"members": {"noise": NOISE}},
+    EarlyExit: {"share": 1.0},  # of eight targets none need lie between the given one and twice it
+}

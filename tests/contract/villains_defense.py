@@ -5,10 +5,12 @@ from citizens_defense import Coarse, Noise, Private
 from torch import nn
 
 from splitbench.checks import defense_conduct as conduct
+from splitbench.checks import defense_exits as exits
 from splitbench.checks import defense_form as form
 from splitbench.checks import defense_messages as messages
 from splitbench.checks import defense_promise as promise
 from splitbench.defense import Defense
+from splitbench.exits import Answered
 from splitbench.rng import normal_like
 from splitbench.split import Split
 
@@ -268,6 +270,24 @@ class TakesTheBoundForTheSensitivity(Private):
         return super().relative_std / 2
 
 
+class AnswersAndSendsAllTheSame(Noise):
+    def answered(self, features):
+        stays = features[0].flatten(1).sum(1) > 0
+        return Answered(stays, torch.zeros(len(stays), 3))
+
+
+class SaysThatItHasExits(Noise):
+    exits = True
+
+
+class AnswersForTheBatch(Noise):
+    exits = True
+
+    def answered(self, features):
+        count = len(features[0])
+        return Answered(torch.zeros(count, dtype=torch.bool), torch.zeros(1, 3))
+
+
 VILLAINS = {
     TakesPositions: form.check_constructor_only_stores,
     DrawsInItsConstructor: form.check_constructor_only_stores,
@@ -299,5 +319,8 @@ VILLAINS = {
     DrawsGlobally: conduct.check_leaves_global_rng_alone,
     FitsAtRandom: conduct.check_same_seed_same_release,
     InitialisesGlobally: conduct.check_same_seed_same_release,
+    AnswersAndSendsAllTheSame: exits.check_who_stays_sends_nothing,
+    SaysThatItHasExits: exits.check_who_stays_sends_nothing,
+    AnswersForTheBatch: exits.check_who_stays_sends_nothing,
     TakesTheBoundForTheSensitivity: promise.check_promise_survives_an_audit,
 }

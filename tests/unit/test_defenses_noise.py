@@ -15,6 +15,7 @@ from defenses.noise_scale import QUIETEST, NoiseScale
 from splitbench.checks.defense_world import defense_world
 from splitbench.data.images import LabeledImages
 from splitbench.rng import stream
+from tests.unit.test_defenses_training import trained
 
 KINDS = [GaussianNoise, LaplaceNoise]
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -209,3 +210,51 @@ def test_the_pool_of_laplace_releases_lies_within_them(seed, k):
     below = (stack <= pooled + 1e-6).sum(0)
     assert bool((below >= k / 2).all())
     assert bool(((stack >= pooled - 1e-6).sum(0) >= k / 2).all())
+
+
+def both(kind, trains="both", **changes):
+    setting = {"noise_std": 1.0, "finetune_epochs": 6, "learning_rate": 0.01, "batch_size": 24}
+    return trained("hidden").deploy(kind(**{**setting, "trains": trains, **changes}))
+
+
+@kinds
+@pytest.mark.parametrize("per", ["tensor", "channel"])
+def test_training_both_sides_keeps_the_ratio_of_signal_to_noise(kind, per):
+    deployed, world = both(kind, per=per), trained("hidden")
+    images = world.train.images().repeat(8, 1, 1, 1)
+    clean = deployed.features(images)[0]
+    assert not torch.equal(clean, world.features(images)[0])
+    noise = deployed.release(images, generator=stream(0, "message")).tensors[0] - clean
+    powers = (values.square().mean(0) for values in (clean, noise))
+    signal, added = (p if per == "channel" else p.mean(0, keepdim=True) for p in powers)
+    assert (signal / added).tolist() == pytest.approx([1.0] * len(signal), rel=0.2)
+    assert deployed.defense.snr_db == 0
+
+
+@kinds
+def test_a_client_that_learns_under_noise_serves_the_task_better_than_the_server_alone(kind):
+    def loss(deployment):
+        train = trained("hidden").train
+        images, labels = train.images().repeat(8, 1, 1, 1), train.labels.repeat(8)
+        sent = deployment.release(images, generator=stream(0, "message"))
+        return float(nn.functional.cross_entropy(deployment.predict(sent), labels))
+
+    assert loss(both(kind)) < 0.95 * loss(both(kind, trains="server"))
+
+
+def test_larger_features_get_larger_noise_in_training_and_silent_channels_have_a_slope():
+    scale = NoiseScale(per="channel")
+    features = torch.tensor([[1.0, 3.0, 0.0]]).repeat(4, 1).requires_grad_()
+    (rms,) = scale.of_batch((features,))
+    assert rms.flatten().tolist() == pytest.approx([1.0, 3.0, QUIETEST * (10 / 3) ** 0.5])
+    torch.testing.assert_close(scale.of_batch((10 * features,))[0], 10 * rms)
+    (slope,) = torch.autograd.grad(rms.sum(), features)
+    assert bool(slope.isfinite().all())
+    assert not dict(scale.named_buffers())
+
+
+@kinds
+def test_noise_that_is_off_trains_no_client(kind):
+    assert not kind(noise_std=0.0, finetune_epochs=3, trains="both").changes_client
+    assert not kind(noise_std=1.0, finetune_epochs=0, trains="both").changes_client
+    assert kind(noise_std=1.0, finetune_epochs=3, trains="both").changes_client

@@ -12,9 +12,9 @@ from splitbench.leaderboard.build import build_row
 from splitbench.leaderboard.effort import data_gain
 from splitbench.leaderboard.evidence import RESAMPLES, Evidence, LeaderboardError, System
 from splitbench.leaderboard.inferred import beats, inferred
+from splitbench.leaderboard.naming import labels
 from splitbench.leaderboard.relations import BROKEN, closed, compared
 from splitbench.leaderboard.rows import Row
-from splitbench.leaderboard.simulable import parse
 from splitbench.leaderboard.training_images import with_training_gap
 from splitbench.link import Link
 from splitbench.record import Record
@@ -146,8 +146,8 @@ def _draft(found: list[Evidence], link: Link | None, resamples: int) -> _Draft:
     if lost:
         notes += (f"{lost} inferences were left out: no image was attacked in the same system",)
     systems = {key: System(parts[key]) for key in sorted(parts)}
-    labels = _labels(systems)
-    rows = {key: build_row(system, labels[key], link, resamples) for key, system in systems.items()}
+    names = labels(systems)
+    rows = {key: build_row(system, names[key], link, resamples) for key, system in systems.items()}
     rows = compared(closed(rows, systems, resamples), systems, resamples)
     for key in rows.keys() & others.keys():
         told, flags = inferred(others[key], resamples), {*rows[key].flags}
@@ -273,23 +273,3 @@ def _reading_order(row: Row) -> tuple[Any, ...]:
     leak = row.closed.mean if row.closed is not None else np.inf
     place = (row.message.cut_index, row.cut, row.naive, threat, not row.undefended)
     return (*place, row.closed is None, leak, row.label)
-
-
-def _labels(systems: Mapping[str, System]) -> dict[str, tuple[str, str]]:
-    """Kind and setting: the first keyword, whatever else differs, and the codec where it does."""
-    parsed = {key: parse(s.message.defense)[1] for key, s in systems.items()}
-    labels = {}
-    for key, system in systems.items():
-        name = system.first.cell.defense_name
-        peers = [other for other in systems if systems[other].first.cell.defense_name == name]
-        mine = parsed[key]
-        differing = [k for k in mine if any(parsed[o].get(k) != mine[k] for o in peers)]
-        shown = dict.fromkeys([*list(mine)[:1], *differing])
-        setting = [f"{k}={mine[k]}" for k in shown]
-        codecs = {systems[o].message.codec for o in peers if parsed[o] == mine}
-        if len(codecs) > 1:
-            codec, keywords = parse(system.message.codec)
-            setting += ["as", codec, *(f"{k}={v}" for k, v in list(keywords.items())[:1])]
-        kind = "undefended" if name == "none" else name.replace("_", " ")
-        labels[key] = (kind, " ".join(setting))
-    return labels

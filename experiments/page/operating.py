@@ -22,6 +22,7 @@ class Point:
         cost: Its payload and the time of its client.
         promise: Its formal guarantee, in short, or nothing.
         flags: Doubts about it, in short.
+        sent: Leakage of the images that are sent, where the device answers others by itself.
     """
 
     leakage: Interval | None = None
@@ -29,11 +30,13 @@ class Point:
     cost: str = ""
     promise: str = ""
     flags: str = ""
+    sent: str = ""
 
     @property
     def facts(self) -> str:
-        """Setting, costs, promise and doubts."""
-        return ", ".join(filter(None, (self.setting, self.cost, self.promise, self.flags)))
+        """Setting, leakage of what is sent, costs, promise and doubts."""
+        known = (self.setting, self.sent, self.cost, self.promise, self.flags)
+        return ", ".join(filter(None, known))
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,8 @@ def _point(row: Row | None) -> Point:
     told = row.guarantee
     promise = f"epsilon {small(told.epsilon)}" if told.formal else ""
     flags = ", ".join(explain(flag).short for flag in row.flags)
-    return Point(row.closed, row.setting, cost, promise, flags)
+    sent = "" if row.raw_sent is None else f"{rate(row.raw_sent.mean)} of what is sent"
+    return Point(row.closed, row.setting, cost, promise, flags, sent)
 
 
 def _in_words(point: Point) -> str:

@@ -230,8 +230,17 @@ def _best_of(rivals: list[Row], reference: Row) -> str:
     return (
         f"After {reference.cut}, the defense that leaks least for at most "
         f"{100 * FREE_POINTS:.0f} percentage points of accuracy is {named(best)}: "
-        f"{percent(leak.mean)} instead of {percent(plain.mean)}, for {_cost(loss.mean)}."
+        f"{percent(leak.mean)} instead of {percent(plain.mean)}, for {_cost(loss.mean)}"
+        f"{_of_the_sent(best)}."
     )
+
+
+def _of_the_sent(row: Row) -> str:
+    """What a mean over images hides of which nothing is sent."""
+    if row.raw_sent is None or row.share_sent is None:
+        return ""
+    share, leak = percent(row.share_sent.mean), percent(row.raw_sent.mean)
+    return f"; only {share} of the images are sent, and of these it leaks {leak}"
 
 
 def _cost(drop: float) -> str:

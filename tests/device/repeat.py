@@ -41,9 +41,8 @@ from splitbench.placement import computing_on
 from splitbench.rng import isolated, stream
 from splitbench.threat import ThreatModel
 
-
-# Derivatives in forward mode crash torch (2.15) under a subclass of Tensor, which the pretend device
-# is: what these two compute elsewhere is untested.
+# Derivatives in forward mode crash torch (2.15) under a subclass of Tensor, as the pretend device
+# is one: what these two compute elsewhere is untested.
 FORWARD_MODE = ("FisherNoise", "FisherRegularization")
 
 

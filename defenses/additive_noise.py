@@ -85,7 +85,8 @@ class AdditiveNoise(FineTunedServer, ABC):
 
         def loss(images: Tensor, labels: Tensor) -> Tensor:
             features = tuple(split.client(images))
-            noisy = self._noisy(features, self.scale.of_batch(features), generator)
+            stds = tuple(self.noise_std * rms for rms in self.scale.of_batch(features))
+            noisy = self._noisy(features, stds, generator)
             return functional.cross_entropy(split.server(noisy), labels)
 
         fine_tune(
@@ -115,17 +116,15 @@ class AdditiveNoise(FineTunedServer, ABC):
         """
         if self.noise_std == 0:
             return features
-        return self._noisy(features, self.scale(features), generator)
+        return self._noisy(features, self.stds(features), generator)
 
     def stds(self, features: Tensors) -> Tensors:
         """Standard deviation of the noise on each tensor, shaped to multiply it."""
         return tuple(self.noise_std * rms for rms in self.scale(features))
 
-    def _noisy(self, features: Tensors, scales: Tensors, generator: torch.Generator) -> Tensors:
-        return tuple(
-            f + self.noise_std * rms * self.noise(f, generator=generator)
-            for f, rms in zip(features, scales, strict=True)
-        )
+    def _noisy(self, features: Tensors, stds: Tensors, generator: torch.Generator) -> Tensors:
+        pairs = zip(features, stds, strict=True)
+        return tuple(f + std * self.noise(f, generator=generator) for f, std in pairs)
 
     def guarantee(self) -> Guarantee:
         """Empirical: features are not clipped, so no sensitivity and no privacy budget follows."""

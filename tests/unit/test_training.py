@@ -13,7 +13,7 @@ from torch import nn
 from splitbench.data.images import LabeledImages
 from splitbench.models import LeNet5
 from splitbench.rng import isolated, stream
-from splitbench.training import Training, _augmented, accuracy
+from splitbench.training import Training, accuracy, augmented
 
 QUICK = {"epochs": 3, "batch_size": 16, "learning_rate": 0.01}
 
@@ -125,7 +125,7 @@ def test_progress_counts_the_steps():
 
 def test_mirrored_images_are_the_image_or_its_mirror_image_both_often():
     images = torch.rand(64, 2, 5, 4, generator=stream(0, "images"))
-    result = _augmented(images, "flip", stream(0, "augment"))
+    result = augmented(images, "flip", stream(0, "augment"))
     same = (result == images).flatten(1).all(1)
     mirrored = (result == images.flip(-1)).flatten(1).all(1)
     assert bool((same ^ mirrored).all())
@@ -134,7 +134,7 @@ def test_mirrored_images_are_the_image_or_its_mirror_image_both_often():
 
 def test_shifted_images_are_windows_of_the_image_in_a_black_frame():
     image = torch.rand(1, 2, 16, 16, generator=stream(0, "images")) + 0.1
-    result = _augmented(image.expand(40, -1, -1, -1), "flip+crop", stream(0, "augment"))
+    result = augmented(image.expand(40, -1, -1, -1), "flip+crop", stream(0, "augment"))
     framed = [F.pad(one, (2,) * 4) for one in (image[0], image[0].flip(-1))]
     windows = {
         (flipped, y, x): framed[flipped][:, y : y + 16, x : x + 16]

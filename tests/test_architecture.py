@@ -262,7 +262,7 @@ def test_no_source_file_is_a_grab_bag_or_has_loose_ends():
 
 
 def test_nothing_is_printed_below_the_experiments():
-    for file in sources("splitbench", "attacks", "defenses"):
+    for file in sources("splitbench", "attacks", "defenses", "offloading"):
         names = [n.func for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Call)]
         printed = [n.lineno for n in names if isinstance(n, ast.Name) and n.id == "print"]
         assert not printed, f"{file}: {printed}"

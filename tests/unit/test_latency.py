@@ -30,10 +30,18 @@ def link(**changes):
 
 
 class TestLink:
-    def test_takes_a_round_trip_and_each_byte_once(self):
+    def test_takes_a_round_trip_and_each_byte_once_with_the_headers_of_its_packets(self):
+        packet = 1460 / 1500  # of which so much is payload
         assert link().transfer_ms(0) == 20
-        assert link().transfer_ms(1000) == 21
-        assert link().transfer_ms(1000, reply_bytes=10_000) == 22
+        assert link().transfer_ms(1000 * packet) == pytest.approx(21)
+        assert link().transfer_ms(1000 * packet, 10_000 * packet) == pytest.approx(22)
+        assert link().up_ms(1000 * packet) == pytest.approx(11)
+        assert link().down_ms(10_000 * packet) == pytest.approx(11)
+
+    @pytest.mark.parametrize("wrong", [{"jitter_ms": -1.0}, {"loss": 1.0}])
+    def test_refuses_what_no_network_does(self, wrong):
+        with pytest.raises(ValueError, match="jitter_ms must not be negative"):
+            link(**wrong)
 
     @pytest.mark.parametrize("wrong", [{"up_mbps": 0.0}, {"down_mbps": -1.0}, {"rtt_ms": -1.0}])
     def test_refuses_numbers_that_no_network_has(self, wrong):
@@ -159,8 +167,9 @@ class TestMeasureLatency:
             runs=1,
             threads=1,
         )
-        assert got.end_to_end_ms(link()) == 10 + 21
-        assert got.end_to_end_ms(link(), reply_bytes=10_000) == 10 + 22
+        assert got.end_to_end_ms(link()) == 10 + link().transfer_ms(1000)
+        reply = got.end_to_end_ms(link(), reply_bytes=10_000)
+        assert reply == 10 + link().transfer_ms(1000, 10_000)
 
     def test_refuses_a_batch(self):
         with pytest.raises(ValueError, match="one image"):

@@ -290,7 +290,7 @@ def test_end_to_end_time_adds_the_link_and_is_absent_without_one(board):
     assert row.client_ms == pytest.approx(1.6 + 0.1)  # the client, and its encoder
     assert row.server_ms == pytest.approx(0.1 + 1.0)  # the decoder, and the server
     compute = row.client_ms + row.server_ms
-    transfer = 10.0 + 8 * row.payload_bytes_mean / 1000
+    transfer = link.transfer_ms(row.payload_bytes_mean)
     assert row.end_to_end_ms == pytest.approx(compute + transfer)
     without = row_of(board, "relu3", NOISE)
     assert without.end_to_end_ms is None

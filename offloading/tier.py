@@ -1,0 +1,88 @@
+"""A place where a segment of a model can run."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from offloading.figure import Basis
+from offloading.pricing import Pricing
+from offloading.profile import Profile
+
+Kind = Literal["device", "edge", "cloud", "function"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColdStart:
+    """What happens when no instance is warm.
+
+    Attributes:
+        fixed_ms: Until the runtime is there: container, interpreter, libraries.
+        load_mb_per_s: At which weights are read, in 10^6 bytes, > 0.
+        keep_alive_s: How long an idle instance is kept, > 0.
+    """
+
+    fixed_ms: float
+    load_mb_per_s: float
+    keep_alive_s: float
+
+    def __post_init__(self) -> None:
+        if not (self.fixed_ms >= 0 and self.load_mb_per_s > 0 and self.keep_alive_s > 0):
+            raise ValueError(f"{self}: want fixed_ms >= 0, a rate and a time above 0")
+
+    def start_ms(self, weight_bytes: float) -> float:
+        """Time of one cold start."""
+        return self.fixed_ms + weight_bytes / (self.load_mb_per_s * 1000)
+
+    def share(self, rate_per_s: float) -> float:
+        """Share of requests that meet no warm instance, of Poisson arrivals at a low rate.
+
+        An instance is gone if no other request came for as long as it is kept:
+        ``exp(-rate keep_alive)``. Where requests overlap, more instances start than this counts;
+        `offloading.simulation` counts them.
+        """
+        return math.exp(-rate_per_s * self.keep_alive_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tier:
+    """A place where a segment can run.
+
+    Attributes:
+        name: Unique in a scenario.
+        kind: ``device``, ``edge``, ``cloud`` or ``function``.
+        slowdown: Times of the profile are multiplied by it, > 0.
+        basis: What `slowdown` rests on.
+        trusted: Whoever is there is no adversary.
+        pricing: How it is paid for.
+        memory_bytes: For weights and activations of a segment.
+        cold_start: Where it is not always warm.
+        watts: While it computes; None where nobody asks.
+        profile: Measured on this tier itself; None takes the one that was made elsewhere, times
+            `slowdown`.
+        source: Where the numbers are from, for a reader.
+    """
+
+    name: str
+    kind: Kind
+    slowdown: float
+    trusted: bool
+    pricing: Pricing
+    basis: Basis = "assumed"
+    memory_bytes: float = math.inf
+    cold_start: ColdStart | None = None
+    watts: float | None = None
+    profile: Profile | None = None
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"kind={self.kind!r}: choose from {get_args(Kind)}")
+        if not (0 < self.slowdown < math.inf and self.memory_bytes > 0):
+            raise ValueError(f"{self.name}: want a finite slowdown and memory above 0")
+        if self.kind == "device" and not self.trusted:
+            raise ValueError(f"{self.name}: the user's own device is always trusted")
+
+    @property
+    def factor(self) -> float:
+        """By which times of the profile are multiplied here."""
+        return (1.0 if self.profile else self.slowdown) * self.pricing.stretch

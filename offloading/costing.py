@@ -13,7 +13,7 @@ from offloading.option import Option
 from offloading.plan import PhaseKind
 from offloading.pricing import Use
 from offloading.profile import Profile
-from offloading.queueing import mean_wait_ms
+from offloading.queueing import mean_wait_ms, wait_percentile_ms
 from offloading.scenario import Hop, Route, Scenario
 from offloading.tier import Tier
 from splitbench.codecs.container import overhead
@@ -203,14 +203,11 @@ class Costing:
         variability = load.shared_variability if shared else load.arrivals.variability
         busy = _sum(work)
         use = Use(busy_ms=busy, waiting_ms=0 * busy, rate_per_s=rate, start_ms=0 * busy)
-        wait = mean_wait_ms(
-            rate_per_s=rate,
-            service_ms=busy,
-            servers=tier.pricing.servers(use),
-            arrival_variability=variability,
-            service_variability=_variability(work),
-        )
-        return Column("queue", tier.name, wait, 2 * wait, "predicted", "queue")
+        asked = (rate, busy, tier.pricing.servers(use), variability, _variability(work))
+        wait, late = mean_wait_ms(*asked), wait_percentile_ms(*asked, q=0.95)
+        with np.errstate(invalid="ignore"):  # where nobody keeps up, both are infinite
+            tail = np.where(np.isfinite(wait), np.maximum(late - wait, 0.0), np.inf)
+        return Column("queue", tier.name, wait, tail, "predicted", "queue")
 
     def _rate(self, found: Candidates) -> Array:
         """Requests per second that leave the devices."""
@@ -241,19 +238,23 @@ class Costing:
         """Of the first tier that is not trusted: whoever is behind it sees what follows from it."""
         for k, tier in enumerate(found.route[1:], start=1):
             if not tier.trusted:
-                sent = np.array([o.leakage.value for o in self.options])[found.options]
+                sent: Array = np.array([o.leakage.value for o in self.options])[found.options]
                 if k == 1:
                     return sent
-                return np.minimum(sent, self.plain_leakage[found.ends[:, k - 1]])
+                passed: Array = np.minimum(sent, self.plain_leakage[found.ends[:, k - 1]])
+                return passed
         return np.zeros(len(found))
 
     def _task(self, found: Candidates, name: str, otherwise: float) -> Array:
         values = [getattr(o, name).value for o in self.options]
-        return np.array([*values, otherwise])[found.options]
+        each: Array = np.array([*values, otherwise])[found.options]
+        return each
 
     def _of(self, name: str, found: Candidates) -> Array:
         nothing = 1.0 if name == "share_sent" else 0.0
-        return np.array([*(getattr(o, name) for o in self.options), nothing])[found.options]
+        values = [*(getattr(o, name) for o in self.options), nothing]
+        each: Array = np.array(values, dtype=np.float64)[found.options]
+        return each
 
     def _joules(self, found: Candidates, phases: Sequence[Column], share: Array) -> Array:
         device = found.route[0]
@@ -268,8 +269,9 @@ class Costing:
         return joules
 
     def _weight_bytes(self, start: NDArray[np.int64], end: NDArray[np.int64]) -> Array:
-        heads = np.array([4.0 * cut.head_params for cut in self.profile.cuts])
-        return np.maximum(heads[end] - heads[start], 0.0)
+        heads: Array = np.array([4.0 * cut.head_params for cut in self.profile.cuts])
+        weights: Array = np.maximum(heads[end] - heads[start], 0.0)
+        return weights
 
     def _fits(self, found: Candidates) -> NDArray[np.bool_]:
         """Whether weights and activations of each segment go into the memory of its tier."""
@@ -284,7 +286,10 @@ class Costing:
 
 
 def _sum(phases: Sequence[Column]) -> Array:
-    return np.sum([phase.ms for phase in phases], axis=0) if phases else np.zeros(1)
+    if not phases:
+        return np.zeros(1)
+    total: Array = np.sum([phase.ms for phase in phases], axis=0)
+    return total
 
 
 def _root_of_squares(phases: Sequence[Column]) -> Array:
@@ -305,8 +310,7 @@ def _traffic(hop: Hop, up_bytes: Array, down_bytes: float) -> Array:
 
 
 def _radio_watts(hop: Hop) -> float:
-    base = hop.radio_watts or 0.0
-    return base + hop.radio_watts_per_mbps * hop.link.up_mbps
+    return float((hop.radio_watts or 0.0) + hop.radio_watts_per_mbps * hop.link.up_mbps)
 
 
 def route_names(route: Route) -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,6 +18,7 @@ from offloading.option import Option
 from offloading.plan import Phase, Placement, Plan, Segment
 from offloading.profile import Profile
 from offloading.scenario import Scenario
+from offloading.tier import Kind
 
 OBJECTIVES = ("latency_ms", "leakage", "usd_per_million", "accuracy_drop")
 Index = tuple[int, int]  # which route, and which placement along it
@@ -227,16 +228,23 @@ class Planner:
         yield "all on the device", self._index(0)
         for number, option in enumerate(self.options):
             if option.cut == "input":
-                rows = self._rows(lambda c, n=number: (len(c.route) == 2) & (c.options == n))
+                rows = self._direct([number], kind="cloud")
                 if rows.size:
-                    yield f"send {option.name}", self._index(int(rows[np.argmin(latency[rows])]))
-        plain = [n for n, option in enumerate(self.options) if option.exact]
-        rows = self._rows(lambda c: (len(c.route) == 2) & np.isin(c.options, plain))
+                    chosen = self._index(int(rows[np.argmin(latency[rows])]))
+                    yield f"send {option.name} to the cloud", chosen
+        plain = [n for n, o in enumerate(self.options) if o.exact and o.cut != "input"]
+        rows = self._direct(plain)
         if rows.size:
             yield "fastest undefended cut", self._index(int(rows[np.argmin(latency[rows])]))
 
-    def _rows(self, test: Callable[[Candidates], NDArray[np.bool_]]) -> NDArray[np.int64]:
-        chosen = [np.broadcast_to(test(found), (len(found),)) for found in self.routes]
+    def _direct(self, options: Sequence[int], kind: Kind | None = None) -> NDArray[np.int64]:
+        """Rows of the possible placements over two tiers, the second perhaps of one kind."""
+        chosen = [
+            np.isin(c.options, options)
+            if len(c.route) == 2 and kind in (None, c.route[1].kind)
+            else np.zeros(len(c), dtype=bool)
+            for c in self.routes
+        ]
         return np.flatnonzero(np.concatenate(chosen) & self.joined("possible").astype(bool))
 
     def _judged(self, index: Index, met: Met) -> Judged:

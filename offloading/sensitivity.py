@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from offloading.constraints import Constraints
 from offloading.plan import Placement
 from offloading.planner import Planner
-from offloading.pricing import Function, Hourly, Pricing
 from offloading.scenario import Hop, Scenario
+from offloading.tier import Tier
 
 SHARE = 0.3
 
@@ -53,8 +53,8 @@ def variations(scenario: Scenario) -> Iterator[tuple[str, Scenario]]:
         for i, tier in enumerate(scenario.tiers):
             slower = dataclasses.replace(tier, slowdown=tier.slowdown * factor)
             yield f"{tier.name} slow-down {said}", _with_tier(scenario, i, slower)
-            price = _scaled(tier.pricing, factor)
-            if price is not None:
+            price = tier.pricing.dearer(factor)
+            if price is not tier.pricing:
                 dearer = dataclasses.replace(tier, pricing=price)
                 yield f"{tier.name} price {said}", _with_tier(scenario, i, dearer)
         for key, hop in scenario.hops.items():
@@ -86,20 +86,11 @@ def _change(
     )
 
 
-def _with_tier(scenario: Scenario, place: int, tier: object) -> Scenario:
+def _with_tier(scenario: Scenario, place: int, tier: Tier) -> Scenario:
     tiers = [*scenario.tiers]
-    tiers[place] = tier  # type: ignore[call-overload]
+    tiers[place] = tier
     return dataclasses.replace(scenario, tiers=tuple(tiers))
 
 
 def _with_hop(scenario: Scenario, key: tuple[str, str], hop: Hop) -> Scenario:
     return dataclasses.replace(scenario, hops={**scenario.hops, key: hop})
-
-
-def _scaled(pricing: Pricing, factor: float) -> Pricing | None:
-    known = pricing.arguments()
-    names = [name for name in known if name.startswith("usd_")]
-    if not isinstance(pricing, Function | Hourly) or not names:
-        return None
-    changed = {name: float(str(known[name])) * factor for name in names}
-    return type(pricing)(**{**known, **changed})

@@ -128,13 +128,15 @@ def found_in(runs: Path, defense: str | None = None) -> list[Front]:
     return found
 
 
+def headline(front: Front) -> str:
+    """What was searched, how much of it, and what came of it."""
+    ranked = f"{front.tried} settings, {len(front.points)} ranked, {sum(front.best)} on the front"
+    return f"{front.title}: {ranked}; hypervolume {front.hypervolume:.4f}"
+
+
 def as_table(front: Front) -> Table:
     """The best settings, least leakage first."""
-    ranked = f"{front.tried} settings, {len(front.points)} ranked, {sum(front.best)} on the front"
-    table = Table(
-        title=f"{front.title}: {ranked}; hypervolume {front.hypervolume:.4f}",
-        title_justify="left",
-    )
+    table = Table()
     table.add_column("setting", overflow="fold")
     for name in ("L", "95 %", "accuracy", "95 %", "payload"):
         table.add_column(name, justify="right")
@@ -188,6 +190,7 @@ def say(found: Sequence[Front]) -> None:
     """Print all fronts, and what their hypervolume is measured by."""
     console = Console(width=None if sys.stdout.isatty() else 140)
     for front in found:
+        console.print(Text(headline(front)), soft_wrap=True)
         console.print(as_table(front))
     console.print(Text(f"hypervolume: of ({UNIT}) against {REFERENCE}; 0 to 1, more is better"))
 

@@ -55,7 +55,7 @@ class Front:
     Attributes:
         title: Board, cut, kind and adversary.
         tried: Settings that were run, the unranked included.
-        points: Those that are ranked, by leakage.
+        points: Those that are ranked and met every attack that another setting met, by leakage.
         best: Whether each is dominated by no other; equal ones all stay.
         hypervolume: Share of the box between `REFERENCE` and the ideal (0, 1, 0) that the points
             dominate.
@@ -86,12 +86,14 @@ def fronts(rows: Iterable[tuple[str, Row]], defense: str | None = None) -> list[
 
 
 def _front(title: str, rows: Sequence[Row]) -> Front:
+    attacks = {entry.name for row in rows for entry in row.attacks}
     points = sorted(
         (
             Point(row=r, leakage=r.closed, accuracy=r.accuracy, payload_ratio=r.payload_ratio)
             for r in rows
             if not (r.naive or r.keyless or UNRANKED & {*r.flags})
             and not (r.closed is None or r.accuracy is None or r.payload_ratio is None)
+            and {entry.name for entry in r.attacks} == attacks  # else the job was stopped half-way
         ),
         key=lambda point: (point.values, point.row.label),
     )
@@ -130,7 +132,7 @@ def found_in(runs: Path, defense: str | None = None) -> list[Front]:
 
 def headline(front: Front) -> str:
     """What was searched, how much of it, and what came of it."""
-    ranked = f"{front.tried} settings, {len(front.points)} ranked, {sum(front.best)} on the front"
+    ranked = f"{front.tried} settings, {len(front.points)} in full, {sum(front.best)} on the front"
     return f"{front.title}: {ranked}; hypervolume {front.hypervolume:.4f}"
 
 

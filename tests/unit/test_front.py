@@ -87,6 +87,15 @@ def test_what_is_not_ranked_is_counted_as_tried_but_is_no_point(row, doubt):
     assert [point.leakage.mean for point in found.points] == [0.3]
 
 
+def test_a_setting_of_which_the_attacks_are_not_all_there_yet_does_not_look_private(row):
+    floors = tuple(entry for entry in row.attacks if entry.name != "ridge")
+    extra = (*floors, dataclasses.replace(row.attacks[-1], name="another"))
+    whole = setting(row, 0.3, 0.7, 0.2, attacks=(*row.attacks, *extra))
+    found = front(whole, setting(row, 0.1, 0.7, 0.2))
+    assert found.tried == 2
+    assert [point.leakage.mean for point in found.points] == [0.3]
+
+
 def test_a_front_of_nothing_but_doubts_is_empty(row):
     found = front(setting(row, 0.0, 0.9, 0.1, flags=("above_one",)))
     assert (found.points, found.best, found.hypervolume) == ((), (), 0)
@@ -116,7 +125,7 @@ def test_the_command_prints_the_settings_and_draws_them(runs, tmp_path, capsys):
     assert main([str(runs), "--out", str(file)]) == 0
     out = capsys.readouterr().out
     assert "gaussian noise at relu2" in out
-    assert "2 settings, 2 ranked" in out
+    assert "2 settings, 2 in full" in out
     assert "hypervolume" in out
     assert "noise_std=2.0" in out
     assert str(REFERENCE) in out

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from defenses.adversarial_training import AdversarialTraining, Decoders
+from defenses.adversarial_training import AdversarialTraining
+from defenses.decoders import Decoders
 from defenses.no_peek import NoPeek
 from defenses.proxy_decoder import ProxyDecoder
 from defenses.variational_bottleneck import LEAST, MOST, VariationalBottleneck, halves, nats

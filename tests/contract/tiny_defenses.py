@@ -118,7 +118,11 @@ TINY: dict[type[Defense], list[dict[str, Any]]] = {
         }
     ],
     EarlyExit: [{"share": 0.3, "side": 2, "held_out": 0.3, "batch_size": 24}],
-    DistillationBottleneck: [{"channels": 2, "stride": 2, "epochs": 1, "beta": 1.0}],
+    DistillationBottleneck: [
+        {"channels": 2, "stride": 2, "epochs": 1, "beta": 1.0},
+        {"channels": 2, "epochs": 2, "batch_size": 24, "adversarial_weight": 1.0},
+        {"channels": 2, "epochs": 2, "batch_size": 24, "nat_price": 0.01},
+    ],
     StructuredPruning: [{"share": 0.34, **PENALIZED}],
     EntropicStudent: [
         {"beta": 0.02, "channels": 2, "epochs": 2, "finetune_epochs": 1, "learning_rate": 0.02}

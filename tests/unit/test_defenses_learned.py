@@ -9,9 +9,10 @@ from torch import nn
 
 from defenses.adversarial_training import AdversarialTraining
 from defenses.decoders import Decoders
+from defenses.gaussian_draw import LEAST, MOST, halves, nats
 from defenses.no_peek import NoPeek
 from defenses.proxy_decoder import ProxyDecoder
-from defenses.variational_bottleneck import LEAST, MOST, VariationalBottleneck, halves, nats
+from defenses.variational_bottleneck import VariationalBottleneck
 from splitbench.checks.defense_world import defense_world
 from splitbench.dependence import distance_correlation
 from splitbench.release import TensorSpec

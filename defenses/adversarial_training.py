@@ -17,8 +17,8 @@ from splitbench.split import Split
 class AdversarialTraining(PenalizedTraining):
     """Trains both sides for the task and against decoders, which are trained against them.
 
-    Client and server start from the undefended model. In every step the decoders first learn from
-    the release, then both sides descend on::
+    Client and server start from the undefended model. In every step the decoders learn from the
+    release, while both sides descend on::
 
         CE(labels) + weight * max(0, 1 - least squared error of the decoders / variance)
 
@@ -45,8 +45,9 @@ class AdversarialTraining(PenalizedTraining):
 
     Deviations from the paper:
         The hinge is at the blind guess, for squared error, rather than at a similarity of 0.5;
-        several decoders with restarts instead of one; the model is fine-tuned; batch
-        normalisation keeps the undefended model's statistics.
+        several decoders with restarts instead of one; decoders and model step together, as with
+        a reversed gradient, rather than in turn; the model is fine-tuned; batch normalisation
+        keeps the undefended model's statistics.
 
     References:
         Xiao, Tsai, Sohn, Chandraker, Yang. "Adversarial learning of privacy-preserving and
@@ -113,7 +114,7 @@ class AdversarialTraining(PenalizedTraining):
     def penalty(
         self, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"], released: Tensors
     ) -> Float[Tensor, ""]:
-        """Share of the variance that the best decoder explains, after a step of all decoders."""
+        """Share of the variance that the best decoder explains, and a step of all decoders."""
         del labels
         return self._rivals.explained(released, images)
 

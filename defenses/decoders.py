@@ -7,7 +7,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from defenses.fine_tuning import trainable
 from defenses.proxy_decoder import ProxyDecoder
 from splitbench.data.images import LabeledImages
 from splitbench.placement import here
@@ -32,27 +31,29 @@ class Decoders:
         self._step = 0
         self._players = [self._fresh() for _ in range(count)]
 
-    def learn(self, released: Tensors, images: Tensor) -> None:
-        """One step of each decoder on this batch."""
+    def learn(self, released: Tensors, images: Tensor) -> tuple[Float[Tensor, ""], Tensors]:
+        """One step of each decoder on this batch, and what the best of them made of it.
+
+        Args:
+            released: Of a batch; taken as it is, no gradient flows from here.
+            images: The batch.
+
+        Returns:
+            The least mean squared error before the step, and its derivative by what is released.
+            Both come from the passes that the decoders learn by: asking them again afterwards
+            would double the work.
+        """
         self._step += 1
+        leaves = tuple(t.detach().requires_grad_() for t in released)
         for i in range(len(self._players)):
             turn = i * self._life // len(self._players)
             if self._step > self._life and (self._step + turn) % self._life == 0:
                 self._players[i] = self._fresh()
-            decoder, optimizer = self._players[i]
-            with trainable(list(decoder.parameters())):
-                error = functional.mse_loss(decoder(released), images)
-                optimizer.zero_grad()
-                error.backward()
-                optimizer.step()
-
-    def least_error(self, released: Tensors, images: Tensor) -> Float[Tensor, ""]:
-        """Mean squared error of the best decoder, differentiable in what is released."""
-        errors = [functional.mse_loss(decoder(released), images) for decoder, _ in self._players]
-        return torch.stack(errors).min()
+        found = [_step(decoder, optimizer, leaves, images) for decoder, optimizer in self._players]
+        return min(found, key=lambda each: float(each[0]))
 
     def _fresh(self) -> tuple[nn.Module, torch.optim.Optimizer]:
-        decoder = self._make().requires_grad_(False)
+        decoder = self._make()
         return decoder, torch.optim.Adam(decoder.parameters(), lr=PROXY_RATE)
 
 
@@ -95,15 +96,33 @@ class Rivals:
         self._decoders = Decoders(count, fresh, life=max(1, steps // (lives + 1)))
 
     def explained(self, released: Tensors, images: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
-        """Share of the images' variance that the best decoder explains, after a step of all.
+        """Share of the images' variance that the best decoder explains; all learn a step from it.
 
         Args:
-            released: Of a batch; gradients flow into it, and not from what the decoders learn.
+            released: Of a batch; the gradient of the share flows into it.
             images: The batch.
 
         Returns:
             A scalar in [0, 1]: 0 too where the best decoder is worse than the blind guess.
         """
-        self._decoders.learn(tuple(t.detach() for t in released), images)
-        share: Tensor = 1 - self._decoders.least_error(released, images) / self._floor
-        return share.clamp(min=0)
+        error, slopes = self._decoders.learn(released, images)
+        share: Tensor = (1 - error / self._floor).clamp(min=0)
+        if float(share) == 0:
+            return share
+        # A term of value 0 that has the derivative of the error.
+        parts = zip(released, slopes, strict=True)
+        change = torch.stack([((t - t.detach()) * slope).sum() for t, slope in parts]).sum()
+        return share - change / self._floor
+
+
+def _step(
+    decoder: nn.Module, optimizer: torch.optim.Optimizer, leaves: Tensors, images: Tensor
+) -> tuple[Tensor, Tensors]:
+    """Error before a step of this decoder, and its derivative by the leaves."""
+    parameters = list(decoder.parameters())
+    error = functional.mse_loss(decoder(leaves), images)
+    slopes = torch.autograd.grad(error, [*parameters, *leaves])
+    for parameter, slope in zip(parameters, slopes, strict=False):
+        parameter.grad = slope
+    optimizer.step()
+    return error.detach(), slopes[len(parameters) :]

@@ -22,6 +22,7 @@ from defenses.local_dp_gaussian import LocalDpGaussian
 from defenses.local_dp_laplace import LocalDpLaplace
 from defenses.no_peek import NoPeek
 from defenses.quantization import Quantization
+from defenses.resistance_transfer import ResistanceTransfer
 from defenses.secret_permutation import SecretPermutation
 from defenses.secret_rotation import SecretRotation
 from defenses.shredder import Shredder
@@ -100,6 +101,20 @@ TINY: dict[type[Defense], list[dict[str, Any]]] = {
             "lives": 1,
             "width": 8,
             "finetune_epochs": 8,
+            "learning_rate": 0.003,
+            "batch_size": 24,
+        }
+    ],
+    ResistanceTransfer: [
+        {
+            "weight": 1.0,
+            "source": 0.6,
+            "decoders": 2,
+            "lives": 1,
+            "width": 8,
+            "finetune_epochs": 8,
+            "transfer_epochs": 2,
+            "tuning_epochs": 2,
             "learning_rate": 0.003,
             "batch_size": 24,
         }

@@ -111,9 +111,10 @@ FLAGS = (
     Flag(
         "incomplete",
         "incomplete",
-        "an attack of the suite failed on this row",
+        "an attack of the suite failed on this row, or other rows met one that this has not",
         "The best of the remaining attacks may be weaker than the one that is missing.",
-        "Read the error in the table of attacks, mend it and run again: finished cells are kept.",
+        "Read the error in the table of attacks and mend it, then run the same command again, which "
+        "goes on with a stopped job: finished cells are kept.",
     ),
     Flag(
         "few_targets",

@@ -404,3 +404,23 @@ def test_labels_show_the_knob_and_what_else_tells_rows_apart():
         "undefended as Float32",
         "undefended as Uniform bits=4",
     }
+
+
+def test_a_row_that_has_not_met_an_attack_of_others_is_incomplete_and_unranked():
+    evidence = made()
+    full = only_board(evidence)
+    assert not [row for row in full.rows if "incomplete" in row.flags]
+    stopped = row_of(full, "relu3", NOISE)
+    last = stopped.attacks[-1]
+
+    def lost(cell):
+        told = (cell.cut, cell.defense, cell.threat, cell.attack_name)
+        return told == ("relu3", NOISE.expression, stopped.message.threat, last.name)
+
+    left = [item for item in evidence if not lost(item.record.cell)]
+    row = row_of(only_board(left), "relu3", NOISE)
+    assert "incomplete" in row.flags
+    assert row.rank is None
+    assert row.missing["attacks"] == f"not tried on this row: {last.name}"
+    others = [r for r in only_board(left).rows if r.cut != "relu3" or r.label != row.label]
+    assert not [r for r in others if "incomplete" in r.flags]

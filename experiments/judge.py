@@ -12,6 +12,7 @@ from torch import Tensor
 from attacks.class_mean import ClassMean
 from attacks.constant_color import ConstantColor
 from attacks.mean_image import MeanImage
+from experiments.certificates import calibration_prior, certificates_of
 from experiments.costs import costs_of
 from experiments.doubts import Findings, depends_on_batch, flags_of, payload_class_p
 from experiments.job import Job
@@ -66,6 +67,7 @@ class Judge:
         self.labels = job.roles.target.labels
         self.scoring = Scoring(job)
         self._ceiling = self.scoring(self.truth)
+        self._prior = calibration_prior(job)
         self._floors: dict[str, Arrays] = {}
         self._facts: dict[str, dict[str, Any]] = {}
         self._mixing: dict[str, bool] = {}
@@ -82,7 +84,11 @@ class Judge:
         self._sent[cut] = None if sent is None else sent.cpu().numpy()
         payload = target.payload_bytes()
         right = int((target.logits().argmax(1) == self.labels).sum())
-        promise = deployment.defense.guarantee().over(messages=self.job.threat.observations)
+        observations = self.job.threat.observations
+        promise = deployment.defense.guarantee().over(messages=observations)
+        certified = certificates_of(
+            deployment, self._prior, observations=observations, seed=self.job.seed
+        )
         self._facts[cut] = {
             "utility": {
                 "accuracy": interval(wilson(right, len(self.labels))),
@@ -91,8 +97,9 @@ class Judge:
             },
             "floors": {k: float(v.mean()) for k, v in self._floors[cut].items()},
             "ceilings": {k: float(v.mean()) for k, v in self._ceiling.items()},
-            "unavailable": dict(self.scoring.unavailable),
+            "unavailable": {**self.scoring.unavailable, **certified["unavailable"]},
             "guarantee": promise.to_record(),
+            "certificates": certified["certificates"],
             "diagnostics": {
                 "payload_class_p": payload_class_p(
                     payload.cpu().numpy(), self.labels.cpu().numpy()

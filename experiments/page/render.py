@@ -19,6 +19,7 @@ from experiments.page.gallery import Panel, Picture, data_uri, panels
 from experiments.page.operating import HEADINGS, Line, operating
 from experiments.page.plots import Series, figures, lines_of
 from experiments.page.tables import to_csv
+from splitbench.guarantee import Guarantee
 from splitbench.leaderboard import UNRANKED, Board, Entry, Inferred, Row
 from splitbench.link import Link
 from splitbench.record import Interval
@@ -189,6 +190,11 @@ class View:
         return words.promised(self.board)
 
     @property
+    def certified(self) -> list[tuple[Row, Guarantee]]:
+        """Least errors under a named prior."""
+        return words.certified(self.board)
+
+    @property
     def naive(self) -> list[Row]:
         """Rows of adversaries that do not expect the defense."""
         return [row for row in self.board.rows if row.naive]
@@ -331,6 +337,7 @@ def _template() -> Template:
         milliseconds=words.milliseconds,
         place=words.place,
         small=words.small,
+        binding=words.binding,
         adversary=words.adversary,
         explain=explain,
         clip=lambda value: f"{min(max(value, 0.0), 1.0):.4f}",

@@ -11,6 +11,8 @@ from experiments.page.words import (
     adversary,
     attacker_selected,
     between,
+    binding,
+    certified,
     lead,
     led,
     milliseconds,
@@ -77,6 +79,7 @@ def _line(board: Board, row: Row, link: str, attacks: Sequence[str]) -> dict[str
         "guarantee_epsilon": row.guarantee.epsilon if row.guarantee.formal else None,
         "guarantee_delta": row.guarantee.delta if row.guarantee.formal else None,
         "guarantee_messages": row.guarantee.messages if row.guarantee.formal else None,
+        **_certificate(row),
         "seeds": row.seeds,
         "targets": row.targets,
         "place_first": first,
@@ -113,6 +116,16 @@ def _line(board: Board, row: Row, link: str, attacks: Sequence[str]) -> dict[str
         **{f"leakage_of_{name}": _mean(leaks.get(name)) for name in attacks},
         "flags": " ".join(row.flags),
         "errors": "; ".join(f"{e.name}: {e.note}" for e in row.attacks if e.note),
+    }
+
+
+def _certificate(row: Row) -> dict[str, Value]:
+    """The strongest certificate."""
+    best = max(row.certificates, key=lambda one: one.least_mse or 0.0, default=None)
+    return {
+        "certified_mse": best.least_mse if best else None,
+        "certificate": best.statement if best else None,
+        "certificate_applies": binding(best) if best else None,
     }
 
 
@@ -210,8 +223,8 @@ def to_markdown(boards: Sequence[Board], *, link: str = "") -> str:
             columns = {**COLUMNS, gain: lambda r: rate(_mean(r.adaptive_gain))}
             shown = ["cut", "defense", "leakage", "best attack", gain]
             parts.append(_table(naive, shown, columns))
-        parts += [*as_markdown(board, _plain), *_stays(board), *_promises(board), *_leads(board)]
-        parts += [*_besides(board), *_failures(board)]
+        parts += [*as_markdown(board, _plain), *_stays(board), *_promises(board)]
+        parts += [*_certificates(board), *_leads(board), *_besides(board), *_failures(board)]
         parts += [f"Note: {_plain(note)}." for note in board.notes]
     parts.append(_reading(boards, link))
     return "\n\n".join(parts) + "\n"
@@ -257,6 +270,16 @@ def _promises(board: Board) -> list[str]:
         lines.append("| " + " | ".join(map(_plain, cells)) + " |")
     text = "What is promised, whatever the attack, over all messages that the adversary sees:"
     return [text, "\n".join(lines)] if promised(board) else []
+
+
+def _certificates(board: Board) -> list[str]:
+    """Least errors under a named prior; nothing where there are none."""
+    lines = ["| cut | defense | least error | certificate | |", "|" + " --- |" * 5]
+    for row, one in certified(board):
+        cells = (row.cut, series(row), small(one.least_mse), one.statement, binding(one))
+        lines.append("| " + " | ".join(map(_plain, cells)) + " |")
+    text = "Least mean squared error per pixel of any guess, if images were drawn from that prior:"
+    return [text, "\n".join(lines)] if certified(board) else []
 
 
 def _leads(board: Board) -> list[str]:

@@ -132,6 +132,7 @@ class Row:
         kind: The same for the reader: ``undefended``, ``gaussian noise``.
         setting: What tells it from others of its kind: ``noise_std=0.5``.
         guarantee: What the defense promises over all messages that the adversary observes.
+        certificates: Least errors of any guess under a named prior, from those messages.
         seeds: Seeds behind the numbers.
         targets: Images under attack (the most that any attack took on).
         rank: First and last place within the cut that the intervals allow.
@@ -181,6 +182,7 @@ class Row:
     kind: str
     setting: str = ""
     guarantee: Guarantee = NO_GUARANTEE
+    certificates: tuple[Guarantee, ...] = ()
     seeds: int = 0
     targets: int = 0
     rank: tuple[int, int] | None = None

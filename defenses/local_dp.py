@@ -207,6 +207,10 @@ class LocalDp(FineTunedServer, ABC):
         """Standard deviation of the noise on each tensor, shaped to multiply it."""
         return tuple(f.new_tensor(self.relative_std * self.bound) for f in features)
 
+    def signal_and_noise(self, features: Tensors) -> tuple[Tensors, Tensors]:
+        """The clipped features, and the variance of the noise on them."""
+        return self.clipped(features), tuple(std.square() for std in self.stds(features))
+
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         if f"{prefix}norm" in state_dict:
             self.register_buffer("norm", torch.empty_like(state_dict[f"{prefix}norm"]))

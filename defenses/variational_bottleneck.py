@@ -171,6 +171,11 @@ class VariationalBottleneck(Bottlenecked):
         means = (torch.exp(-spread) for _, spread in pairs)
         return (*means, *(torch.full_like(spread, 0.5) for _, spread in pairs))
 
+    def signal_and_noise(self, features: Tensors) -> tuple[Tensors, Tensors]:
+        """Means and variances of the draws."""
+        means, spreads = zip(*halves(features), strict=True)
+        return means, tuple(spread.exp() for spread in spreads)
+
     def guarantee(self) -> Guarantee:
         """Empirical."""
         return Guarantee(

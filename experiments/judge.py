@@ -28,6 +28,7 @@ from splitbench.metrics.mean_squared_error import MeanSquaredError
 from splitbench.null_channel import other_targets
 from splitbench.record import Interval, Scores
 from splitbench.rng import stream
+from splitbench.signal import snr_db
 from splitbench.statistics import Resampler, Summary, hierarchical_bootstrap, wilson
 from splitbench.training import accuracy
 
@@ -42,6 +43,7 @@ BLIND = ("constant_color", "mean_image")
 CLEARLY = 5.0
 RESAMPLES = 1000
 DEPENDENT = 500  # targets behind the distance correlation
+NOISY = 200  # targets behind the signal-to-noise ratio
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class Judge:
                     payload.cpu().numpy(), self.labels.cpu().numpy()
                 ),
                 **_dependence(target),
+                **_noise(target),
             },
             "traits": traits(deployment.defense, deployment.codec),
             "data_fingerprints": self.job.roles.fingerprints(),
@@ -262,6 +265,14 @@ def _dependence(target: Target) -> dict[str, float]:
     rows = torch.cat([t.flatten(1).float() for t in released], dim=1)
     found = distance_correlation(target.images[:count], rows, estimator="unbiased")
     return {"distance_correlation": float(found)}
+
+
+def _noise(target: Target) -> dict[str, float]:
+    """Signal-to-noise ratio of some targets' messages; nothing where they are not random."""
+    deployment = target.deployment
+    features = deployment.features(target.images[:NOISY])
+    found = snr_db(deployment.defense, features, generator=stream(target.seed, "snr"))
+    return {} if found is None else {"snr_db": found}
 
 
 def interval(summary: Summary) -> Interval:

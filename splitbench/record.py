@@ -105,8 +105,9 @@ class Record:
             are ``nested`` (``no``, ``all``, ``multiples``).
         diagnostics: What the attack says about its own guesses without the truth
             (`Attack.diagnostics`), ``payload_class_p``, the probability that lengths of
-            messages differ so much between classes by chance, and ``distance_correlation``
-            (squared, bias-corrected) of target images and their releases.
+            messages differ so much between classes by chance, ``distance_correlation``
+            (squared, bias-corrected) of target images and their releases, and ``snr_db``
+            (`splitbench.signal`) where messages are random.
         images: How many each data role holds.
         flags: Warnings, explained on the leaderboard.
         claimed: Numbers of a paper that this cell reproduces.

@@ -112,6 +112,7 @@ def _line(board: Board, row: Row, link: str, attacks: Sequence[str]) -> dict[str
         "end_to_end_ms": row.end_to_end_ms,
         **{name: row.costs.get(name) for name in COSTS if name not in SHOWN},
         "distance_correlation": row.dependence,
+        "snr_db": row.snr_db,
         "link": link if row.end_to_end_ms is not None else "",
         **{f"leakage_of_{name}": _mean(leaks.get(name)) for name in attacks},
         "flags": " ".join(row.flags),
@@ -195,6 +196,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "accuracy": lambda r: percent(r.accuracy.mean if r.accuracy else None),
     "loss": lambda r: points(r.accuracy_drop.mean if r.accuracy_drop else None),
     "P95": lambda r: rate(r.p95),
+    "SNR, dB": lambda r: rate(r.snr_db, 1),
     "payload": lambda r: size(r.payload_bytes_mean),
     "ms": lambda r: milliseconds(r.end_to_end_ms),
     "place": place,
@@ -215,8 +217,7 @@ def to_markdown(boards: Sequence[Board], *, link: str = "") -> str:
         parts.append(_plain(" ".join(lead(board))))
         ranked = [r for r in board.rows if not r.naive]
         naive = [r for r in board.rows if r.naive]
-        usual = not any(adversary(r.message.threat) for r in ranked)
-        parts.append(_table(ranked, [n for n in COLUMNS if not (usual and n == "adversary")]))
+        parts.append(_table(ranked, [name for name in COLUMNS if name not in _idle(ranked)]))
         if naive:
             parts.append("Naive: never ranked. This adversary does not expect the defense.")
             gain = "adaptive gain"
@@ -228,6 +229,13 @@ def to_markdown(boards: Sequence[Board], *, link: str = "") -> str:
         parts += [f"Note: {_plain(note)}." for note in board.notes]
     parts.append(_reading(boards, link))
     return "\n\n".join(parts) + "\n"
+
+
+def _idle(rows: Sequence[Row]) -> set[str]:
+    """Columns that would say the same of all rows, or nothing of any."""
+    usual = not any(adversary(row.message.threat) for row in rows)
+    quiet = all(row.snr_db is None for row in rows)
+    return {*(["adversary"] if usual else []), *(["SNR, dB"] if quiet else [])}
 
 
 def _leakage(row: Row) -> str:

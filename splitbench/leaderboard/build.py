@@ -206,13 +206,13 @@ def _with_costs(row: Row, system: System, link: Link | None) -> Row:
         server_ms=server,
         end_to_end_ms=total,
         costs={name: value for name in COSTS if (value := mean(name)) is not None},
-        dependence=_dependence(system),
+        dependence=_diagnosed(system, "distance_correlation"),
+        snr_db=_diagnosed(system, "snr_db"),
         missing=missing,
     )
 
 
-def _dependence(system: System) -> float | None:
-    key = "distance_correlation"
+def _diagnosed(system: System, key: str) -> float | None:
     found = [r.diagnostics[key] for r in system.records if key in r.diagnostics]
     return float(np.mean(found)) if found else None
 

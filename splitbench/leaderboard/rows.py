@@ -164,6 +164,8 @@ class Row:
         costs: What a request costs on either side, and the defense to make, by the keys of
             `Record.cost` that are in `COSTS`; mean over the records.
         dependence: Squared distance correlation of images and releases, corrected for bias.
+        snr_db: Mean square of what messages say over the variance of their noise; None where they
+            have none.
         training_gap: L of images that the model was trained on, attacked alike, minus `raw`; None
             where they were not attacked.
         adaptive_gain: Naive rows: what knowing the defense adds to L, on the same images.
@@ -212,6 +214,7 @@ class Row:
     end_to_end_ms: float | None = None
     costs: Mapping[str, float] = field(default_factory=dict)
     dependence: float | None = None
+    snr_db: float | None = None
     training_gap: Interval | None = None
     adaptive_gain: Interval | None = None
     leads: tuple[Lead, ...] = ()

@@ -15,6 +15,7 @@ from defenses.gaussian_draw import (
     GaussianClient,
     draw_cell_surprise,
     draw_information,
+    draw_signal_and_noise,
     draw_surprise,
     drawn,
     nats,
@@ -203,6 +204,10 @@ class DistillationBottleneck(Distilled):
     ) -> Float[Tensor, " b"] | None:
         """Of one draw; None where nothing is drawn."""
         return draw_cell_surprise(low, high, features) if self.stochastic else None
+
+    def signal_and_noise(self, features: Tensors) -> tuple[Tensors, Tensors] | None:
+        """Means and variances of the draws; None where nothing is drawn."""
+        return draw_signal_and_noise(features) if self.stochastic else None
 
     def information(self, features: Tensors) -> Tensors | None:
         """Of a normal law about its mean and its log variance; None where nothing is drawn."""

@@ -87,6 +87,12 @@ def draw_cell_surprise(low: Tensors, high: Tensors, features: Tensors) -> Float[
     return total
 
 
+def draw_signal_and_noise(features: Tensors) -> tuple[Tensors, Tensors]:
+    """Means and variances of the draws."""
+    means, spreads = zip(*halves(features), strict=True)
+    return tuple(means), tuple(spread.exp() for spread in spreads)
+
+
 def draw_information(features: Tensors) -> Tensors:
     """Fisher's, of a draw about each mean, ``1 / variance``, and about each log variance, 1/2."""
     pairs = halves(features)

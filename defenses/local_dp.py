@@ -207,3 +207,7 @@ class LocalDp(LearntBuffers, FineTunedServer, ABC):
     def stds(self, features: Tensors) -> Tensors:
         """Standard deviation of the noise on each tensor, shaped to multiply it."""
         return tuple(f.new_tensor(self.relative_std * self.bound) for f in features)
+
+    def signal_and_noise(self, features: Tensors) -> tuple[Tensors, Tensors]:
+        """The clipped features, and the variance of the noise on them."""
+        return self.clipped(features), tuple(std.square() for std in self.stds(features))

@@ -15,6 +15,7 @@ from defenses.gaussian_draw import (
     GaussianClient,
     draw_cell_surprise,
     draw_information,
+    draw_signal_and_noise,
     draw_surprise,
     drawn,
     nats,
@@ -142,6 +143,10 @@ class VariationalBottleneck(Bottlenecked):
     def information(self, features: Tensors) -> Tensors:
         """Of a normal law about its mean, ``1 / variance``, and about its log variance, 1/2."""
         return draw_information(features)
+
+    def signal_and_noise(self, features: Tensors) -> tuple[Tensors, Tensors]:
+        """Means and variances of the draws."""
+        return draw_signal_and_noise(features)
 
     def guarantee(self) -> Guarantee:
         """Empirical."""

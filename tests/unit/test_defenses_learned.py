@@ -186,7 +186,7 @@ def test_the_explained_share_and_its_gradient_are_those_of_the_best_decoder_as_i
     features = tuple(f.requires_grad_() for f in world.features(images))
     floor = (images - images.mean(0)).square().mean()
     shares = [1 - functional.mse_loss(decoder(features), images) / floor for decoder in players]
-    wanted = max(shares, key=float)
+    wanted = max(shares, key=lambda share: float(share.detach()))
     found = rivals.explained(features, images)
     assert 0 < float(wanted.detach()) < 1
     torch.testing.assert_close(found, wanted)

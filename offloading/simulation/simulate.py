@@ -12,7 +12,15 @@ from offloading.pricing import SECONDS_PER_HOUR, Hourly, Use
 from offloading.scenario import Scenario, ScenarioError
 from offloading.simulation.journey import Durations, Journey, Stop
 from offloading.simulation.load import merged_arrivals
-from offloading.simulation.outcome import LATENCIES, Interval, Simulated, TierLoad, level, mean
+from offloading.simulation.outcome import (
+    BATCHES,
+    LATENCIES,
+    Interval,
+    Simulated,
+    TierLoad,
+    level,
+    mean,
+)
 from offloading.simulation.stations import (
     Autoscaling,
     Functions,
@@ -73,7 +81,7 @@ def simulate(
         requests=kept.size,
         seed=seed,
         latency_ms={name: Interval.over(kept, each) for name, each in LATENCIES.items()},
-        tiers=tuple(run.load(k, window, kept.size) for k in range(len(journey.stops))),
+        tiers=tuple(run.load(k, first, window) for k in range(len(journey.stops))),
         traffic_usd_per_million=1e6 * sent * sum(way.usd for way in journey.ways),
         overloaded=run.overloaded(),
         latencies_ms=kept,
@@ -135,23 +143,23 @@ class _Run:
                 self.env.process(station.scale(rules))
         self.env.run(self.done)
 
-    def load(self, k: int, window: tuple[float, float], requests: int) -> TierLoad:
-        """What happened on one tier."""
+    def load(self, k: int, first: int, window: tuple[float, float]) -> TierLoad:
+        """What happened on one tier, from the request with this number on."""
         stop, stations = self.journey.stops[k], self.stations[k]
         visits = sorted(visit for station in stations for visit in station.visits)
-        seen = [visit for visit in visits if window[0] <= visit.asked <= window[1]]
+        seen = [visit for visit in visits if visit.request >= first]
         waits = np.array([visit.begun - visit.asked for visit in seen])
         cold = np.array([float(visit.cold) for visit in seen])
         there = sum(level(station.spans, *window) * station.parallel for station in stations)
         starts = isinstance(stations[0], Functions) and stop.tier.cold_start is not None
-        enough = len(seen) >= FEWEST
+        enough = len(seen) >= BATCHES
         return TierLoad(
             tier=stop.tier.name,
             servers=there,
             working=level([(visit.begun, visit.freed) for visit in visits], *window),
             wait_ms=Interval.over(waits, mean) if enough else None,
             cold_share=Interval.over(cold, mean) if enough and starts else None,
-            usd_per_million=1e6 * self._usd(stop, seen, window, there) / requests,
+            usd_per_million=1e6 * self._usd(stop, seen, window, there) / (self.sent.size - first),
         )
 
     def overloaded(self) -> tuple[str, ...]:
@@ -213,7 +221,7 @@ class _Run:
         began = self.env.now
         work_ms = self.head_ms[i] + (self.encode_ms[i] if self.sent[i] else 0.0)
         behind = self._beyond(i, 0) if self.sent[i] else _nothing()
-        yield from self.stations[0][self.device_of[i]].serve(work_ms, behind)
+        yield from self.stations[0][self.device_of[i]].serve(i, work_ms, behind)
         self.latencies_ms[i] = self.env.now - began
         self.open -= 1
         if not self.open:
@@ -226,7 +234,7 @@ class _Run:
         up, down = self.lines[k][self.device_of[i] if k == 0 else 0]
         (there_ms, back_ms), delays = self.journey.ways[k].sending_ms, self.delays_ms[k]
         yield from up.send(there_ms, delays[0][i])
-        yield from self.stations[k + 1][0].serve(self.work_ms[k][i], self._beyond(i, k + 1))
+        yield from self.stations[k + 1][0].serve(i, self.work_ms[k][i], self._beyond(i, k + 1))
         yield from down.send(back_ms, delays[1][i])
 
 

@@ -16,6 +16,7 @@ class Visit(NamedTuple):
     """One request on one tier.
 
     Attributes:
+        request: Its number, in the order of arrival on the devices.
         asked: When it came.
         begun: When its work, or the start before it, began.
         freed: When its place was free for the next one.
@@ -25,6 +26,7 @@ class Visit(NamedTuple):
         waiting_ms: From the end of the work to the reply of the tiers behind.
     """
 
+    request: int
     asked: float
     begun: float
     freed: float
@@ -87,7 +89,7 @@ class Machines:
         for _ in range(count):
             self._ready(self._rent())
 
-    def serve(self, work_ms: float, behind: Steps) -> Steps:
+    def serve(self, request: int, work_ms: float, behind: Steps) -> Steps:
         """Wait for a place, work, leave it, and have the tiers behind do theirs."""
         asked = self.env.now
         machine = yield self.places.get()
@@ -99,7 +101,7 @@ class Machines:
         freed = self.env.now
         yield from behind
         waited = self.env.now - freed
-        self.visits.append(Visit(asked, begun, freed, 0.0, False, work_ms, waited))
+        self.visits.append(Visit(request, asked, begun, freed, 0.0, False, work_ms, waited))
 
     def scale(self, rules: Autoscaling) -> Steps:
         """Rent and give back machines, for ever."""
@@ -171,7 +173,7 @@ class Functions:
         idle = [(self._born[i], since + self.keep_alive_ms) for i, since in self._idle]
         return [*self._gone, *idle, *((self._born[i], math.inf) for i in self._taken)]
 
-    def serve(self, work_ms: float, behind: Steps) -> Steps:
+    def serve(self, request: int, work_ms: float, behind: Steps) -> Steps:
         """Take a warm instance or start one, work, and have the tiers behind do theirs."""
         asked = self.env.now
         instance, warm = self._take()
@@ -183,7 +185,7 @@ class Functions:
         self._taken.remove(instance)
         self._idle.append((instance, freed))
         cold = not warm and self.keep_alive_ms < math.inf
-        visit = Visit(asked, asked, freed, start_ms, cold, work_ms, freed - done)
+        visit = Visit(request, asked, asked, freed, start_ms, cold, work_ms, freed - done)
         self.visits.append(visit)
 
     def _take(self) -> tuple[int, bool]:

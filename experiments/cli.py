@@ -15,6 +15,7 @@ usage: splitbench COMMAND [ARGUMENTS]
   demo         the whole path on embedded real images, in minutes
   profile      time the parts of a model on this machine
   plan         where to cut, and where to run the parts: latency, leakage, money
+  simulate     a plan under load: tails, cold starts, money
 
 examples:
   splitbench run defense=gaussian_noise defense.noise_std=1.0
@@ -68,6 +69,12 @@ def _demo(arguments: Sequence[str]) -> int:
     return main(arguments)
 
 
+def _simulate(arguments: Sequence[str]) -> int:
+    from experiments.simulate import main
+
+    return main(arguments)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "run": _run,
     "cuts": _cuts,
@@ -76,6 +83,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "demo": _demo,
     "profile": _profile,
     "plan": _plan,
+    "simulate": _simulate,
 }
 
 

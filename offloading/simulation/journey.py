@@ -67,14 +67,15 @@ class Way:
     down_ms: float
 
     @property
-    def delay_ms(self) -> float:
-        """Of one way, which takes nobody's turn."""
-        return self.hop.link.rtt_ms / 2
+    def delay_ms(self) -> tuple[float, float]:
+        """There and back: half a round trip, which takes nobody's turn."""
+        half = self.hop.link.rtt_ms / 2
+        return min(half, self.up_ms), min(half, self.down_ms)
 
     @property
     def sending_ms(self) -> tuple[float, float]:
         """For which a message has the line to itself, there and back."""
-        return max(self.up_ms - self.delay_ms, 0.0), max(self.down_ms - self.delay_ms, 0.0)
+        return self.up_ms - self.delay_ms[0], self.down_ms - self.delay_ms[1]
 
     @property
     def usd(self) -> float:

@@ -111,8 +111,8 @@ class _Run:
         self.work_ms = [stop.work_ms(requests, rng, kind=None) for stop in others]
         self.delays_ms = [
             [
-                np.maximum(way.delay_ms + way.hop.link.jitter_ms * rng.standard_normal(requests), 0)
-                for _ in range(2)
+                np.maximum(delay_ms + way.hop.link.jitter_ms * rng.standard_normal(requests), 0)
+                for delay_ms in way.delay_ms
             ]
             for way in journey.ways
         ]

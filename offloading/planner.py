@@ -138,7 +138,7 @@ class Planner:
         """One placement with its phases and figures."""
         route, i = index
         found, estimates = self.routes[route], self.estimates[route]
-        columns = [c for c in self.costing.columns(found) if c.ms[i] > 0]
+        columns = [c for c in self.costing.columns(found[i]) if c.ms[0] > 0]
         return Plan(
             placement=self._placement(found, i),
             scenario=self.scenario.name,
@@ -148,8 +148,8 @@ class Planner:
                 Phase(
                     kind=c.kind,
                     where=c.where,
-                    ms=Figure(float(c.ms[i]), c.basis, c.source),
-                    tail_ms=float(c.tail_ms[i]) if math.isfinite(c.tail_ms[i]) else 0.0,
+                    ms=Figure(float(c.ms[0]), c.basis, c.source),
+                    tail_ms=float(c.tail_ms[0]) if math.isfinite(c.tail_ms[0]) else 0.0,
                 )
                 for c in columns
             ),

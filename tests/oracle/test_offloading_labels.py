@@ -1,5 +1,6 @@
 """Fronts by labels against all placements there are."""
 
+from dataclasses import replace
 from itertools import combinations_with_replacement
 
 import moocore
@@ -8,7 +9,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from offloading.costing import Costing
 from offloading.labels import Steps, cost, front, placements
+from offloading.planner import Planner
+from offloading.pricing import Owned
+from offloading.scenario import Hop
+from tests.unit.offloading_world import (
+    ACCURACY,
+    HEADS,
+    LEAKS,
+    NAMES,
+    cloud,
+    edge,
+    link,
+    options,
+    phone,
+    profile,
+    scenario,
+)
 
 reproducible = settings(derandomize=True, database=None, deadline=None, max_examples=60)
 sizes = st.tuples(st.integers(1, 7), st.integers(1, 4), st.integers(1, 3))
@@ -171,3 +189,45 @@ def test_limits_and_placements_of_another_size_are_refused():
         front(steps, limits=[1.0])
     with pytest.raises(ValueError, match="begin"):
         cost(steps, ((0, 0), (1, 0)))
+
+
+@pytest.mark.parametrize(("trusted", "points_at_least"), [(True, 3), (False, 5)])
+def test_the_planner_finds_the_same_front_where_costs_add_up(trusted, points_at_least):
+    """Three tiers, no queues, and machines that are owned: latency and traffic are sums."""
+    tiers = (
+        phone(),
+        edge(trusted=trusted, pricing=Owned()),
+        cloud(pricing=Owned()),
+    )
+    world = scenario(*tiers, rate=0.001)
+    paid = {
+        ("phone", "edge"): Hop(link=link(rtt=4.0), up_usd_per_gb=1.0),
+        ("phone", "cloud"): Hop(link=link(rtt=20.0), up_usd_per_gb=0.01),
+        ("edge", "cloud"): Hop(link=link(up=200.0), up_usd_per_gb=0.1),
+    }
+    world = replace(world, hops=paid)
+    sizes = Costing(world, profile(), (), accuracy=1.0).plain_bytes
+    plain = [
+        replace(each, payload_bytes=float(sizes[NAMES.index(each.cut)]))
+        for each in options()
+        if each.exact
+    ]
+    planner = Planner(world, profile(), plain, accuracy=ACCURACY)
+    times = np.diff(HEADS)
+    work = np.zeros((4, 3, 2))
+    work[:, :, 0] = times[:, None] * np.array([4.0, 2.0, 1.0])
+    hops = np.full((4, 3, 3, 2), np.inf)
+    names = [tier.name for tier in tiers]
+    for (near, far), hop in paid.items():
+        for place in range(4):
+            ways = hop.link.transfer_ms(sizes[place]), 1e6 * hop.usd(sizes[place], 0)
+            hops[place, names.index(near), names.index(far)] = ways
+    leakage = np.zeros((4, 3))
+    leakage[:, 1] = 0 if trusted else LEAKS
+    leakage[:, 2] = LEAKS
+    found = points(front(Steps(work=work, hops=hops, leakage=leakage)))
+    figures = ("latency_ms", "usd_per_million", "leakage")
+    planned = np.stack([planner.joined(name) for name in figures], axis=1)
+    wanted = np.unique(moocore.filter_dominated(planned.round(9)), axis=0)
+    np.testing.assert_allclose(np.unique(found.round(9), axis=0), wanted, atol=1e-8)
+    assert len(wanted) >= points_at_least

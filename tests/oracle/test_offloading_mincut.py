@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from offloading.mincut import Graph, GraphError, Node, division, fastest, graph_of
+from offloading.planner import Planner
 from splitbench.link import FRAMING, Link
 from splitbench.rng import isolated
 from splitbench.split import cuts
+from tests.unit import offloading_world as world
 
 reproducible = settings(derandomize=True, database=None, deadline=None, max_examples=120)
 MS_PER_BYTE = 1.0
@@ -247,3 +249,18 @@ def test_a_division_that_would_need_something_back_is_refused():
         division(diamond(), {"image", "join"}, link())
     with pytest.raises(GraphError, match="not negative"):
         node("a", -1.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("up", [1.0, 8.0, 20.0, 200.0])
+def test_the_planner_finds_nothing_faster_along_a_chain(up):
+    wire = world.link(up=up)
+    place = world.scenario(world.phone(), world.cloud(), links={("phone", "cloud"): wire})
+    plain = [each for each in world.options() if each.exact]
+    planner = Planner(place, world.profile(), plain, accuracy=world.ACCURACY)
+    nodes = [node("input", 0.0, 0.0, float(world.BYTES[0]))]
+    for k, name in enumerate(world.NAMES[1:], start=1):
+        ms = world.HEADS[k] - world.HEADS[k - 1]
+        size = float(world.BYTES[k])
+        nodes.append(node(name, 4 * ms, ms, size, world.NAMES[k - 1]))
+    found = fastest(Graph(tuple(nodes)), wire, reply_bytes=0)
+    assert found.ms == pytest.approx(planner.joined("latency_ms").min())

@@ -105,7 +105,7 @@ def test_at_the_ends_of_a_range_costs_are_equal_or_a_machine_is_added():
 prices = st.floats(0.01, 10.0)
 
 
-@settings(deadline=None)
+@settings(derandomize=True, database=None, deadline=None)
 @given(prices, st.floats(0.1, 2.0), st.integers(1, 4), st.floats(10.0, 500.0), st.floats(0, 300))
 def test_ranges_agree_with_prices_rate_by_rate(rent, dearness, parallel, busy_ms, waiting_ms):
     job = Job(busy_ms=busy_ms, waiting_ms=waiting_ms)
@@ -122,7 +122,7 @@ def test_ranges_agree_with_prices_rate_by_rate(rent, dearness, parallel, busy_ms
     np.testing.assert_array_equal(inside[~close], (machines < functions)[~close])
 
 
-@settings(deadline=None)
+@settings(derandomize=True, database=None, deadline=None)
 @given(prices, st.floats(0.1, 2.0), st.floats(10.0, 500.0))
 def test_the_first_and_the_last_crossing_are_those_of_the_ranges(rent, dearness, busy_ms):
     job, machine = Job(busy_ms=busy_ms), Hourly(usd_per_hour=rent)

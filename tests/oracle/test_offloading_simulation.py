@@ -6,6 +6,7 @@ from loads import plan, scenario, tier
 from scipy.optimize import brentq
 
 from offloading.arrivals.bursty import Bursty
+from offloading.planner import Planner
 from offloading.pricing import Function, Owned
 from offloading.queueing import mean_wait_ms, wait_percentile_ms
 from offloading.simulation import simulate
@@ -13,6 +14,7 @@ from offloading.simulation.durations import exponential
 from offloading.simulation.load import merged_arrivals
 from offloading.tier import ColdStart
 from offloading.workload import Deterministic
+from tests.unit import offloading_world as world
 
 CLOUD = ("compute", "cloud")
 
@@ -135,3 +137,33 @@ def test_a_rarely_called_function_is_cold_as_often_as_the_keep_alive_says():
     )
     load = simulate(plan(1.0), scenario(0.1, cloud=function), requests=8_000).tiers[1]
     assert near(load.cold_share, cold.share(0.1))
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [(world.cloud(),), (world.function(cold_start=None),), (world.edge(), world.cloud())],
+)
+def test_without_load_every_plan_of_the_planner_takes_and_costs_what_it_predicts(behind):
+    place = world.scenario(world.phone(), *behind, rate=0.5, reply=10, egress=0.09)
+    planner = Planner(place, world.profile(), world.options(), accuracy=world.ACCURACY)
+    for index in planner.front:
+        chosen = planner.plan(index)
+        found = simulate(chosen, place, requests=200)
+        figures = chosen.figures
+        assert found.latencies_ms == pytest.approx(figures["latency_ms"].value)
+        wanted = pytest.approx(figures["usd_per_million"].value, rel=0.01)  # of a short run
+        assert found.usd_per_million == wanted
+
+
+def test_the_planner_says_how_far_times_spread_and_what_a_cold_start_reads():
+    place = world.scenario(world.phone(), world.function(), rate=0.001)
+    planner = Planner(place, world.profile(late=1.5), world.options(), accuracy=world.ACCURACY)
+    index = planner.find(tiers=("phone", "function"), ends=("second",), option="undefended")
+    chosen = planner.plan(index)
+    head, *_ = (phase for phase in chosen.phases if phase.kind == "compute")
+    assert head.tail_ms == pytest.approx(0.5 * head.ms.value)
+    assert chosen.placement.segments[1].weight_bytes == 4 * 500
+    found = simulate(chosen, place, requests=200)
+    work = sum(p.ms.value for p in chosen.phases if p.kind not in ("start", "queue"))
+    assert found.tiers[1].cold_share.value == 1  # every 1000 s, kept for 600
+    assert found.latency_ms["p50"].value == pytest.approx(1000 + 0.02 + work, rel=0.01)

@@ -1,16 +1,20 @@
 """Defenses that train the client: NoPeek, the variational bottleneck, adversarial training."""
 
+import copy
 import math
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
-from defenses.adversarial_training import AdversarialTraining, Decoders
+from defenses.adversarial_training import AdversarialTraining
+from defenses.decoders import Decoders, Rivals
+from defenses.gaussian_draw import LEAST, MOST, halves, nats
 from defenses.no_peek import NoPeek
 from defenses.proxy_decoder import ProxyDecoder
-from defenses.variational_bottleneck import LEAST, MOST, VariationalBottleneck, halves, nats
+from defenses.variational_bottleneck import VariationalBottleneck
 from splitbench.checks.defense_world import defense_world
 from splitbench.dependence import distance_correlation
 from splitbench.release import TensorSpec
@@ -137,7 +141,7 @@ class Paints(nn.Module):
         self.value = nn.Parameter(torch.tensor(value))
 
     def forward(self, released):
-        return self.value.expand(len(released[0]), 1, 2, 2)
+        return self.value + 0 * released[0]
 
 
 def test_decoders_learn_and_are_started_anew_one_after_the_other():
@@ -150,10 +154,9 @@ def test_decoders_learn_and_are_started_anew_one_after_the_other():
     players, images = Decoders(2, make, life=4), torch.ones(3, 1, 2, 2)
     counts, errors = [], []
     for _ in range(12):
-        players.learn((images,), images)
-        errors.append(float(players.least_error((images,), images)))
+        errors.append(float(players.learn((images,), images)[0]))
         counts.append(len(born))
-    assert errors[3] < errors[0] < 1
+    assert errors[3] < errors[0] == 1
     assert counts[3] == 2  # nobody is replaced before one life is over
     assert counts[-1] == 6  # two rounds of two
     assert all(after - before <= 1 for before, after in pairwise(counts))
@@ -163,8 +166,42 @@ def test_the_best_decoder_counts():
     values = iter([0.5, 0.9])
     players = Decoders(2, lambda: Paints(next(values)), life=10)
     images = torch.ones(3, 1, 2, 2)
-    error = players.least_error((images,), images)
+    error, _ = players.learn((images,), images)
     assert float(error) == pytest.approx(0.01, abs=1e-6)
+
+
+def test_the_explained_share_and_its_gradient_are_those_of_the_best_decoder_as_it_stood():
+    world = defense_world()
+    rivals = Rivals(
+        world.split.client, world.train, count=3, lives=0, width=4, steps=9, generator=stream(0)
+    )
+    images = world.train.images()
+    for part in images.split(24)[:8]:
+        rivals.explained(world.features(part), part)
+    players = copy.deepcopy([decoder for decoder, _ in rivals._decoders._players])
+    features = tuple(f.requires_grad_() for f in world.features(images))
+    floor = (images - images.mean(0)).square().mean()
+    shares = [1 - functional.mse_loss(decoder(features), images) / floor for decoder in players]
+    wanted = max(shares, key=float)
+    found = rivals.explained(features, images)
+    assert 0 < float(wanted.detach()) < 1
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(
+        torch.autograd.grad(found, features), torch.autograd.grad(wanted, features)
+    )
+    after = [decoder for decoder, _ in rivals._decoders._players]
+    assert not torch.equal(after[0](features), players[0](features))
+
+
+def test_nothing_is_gained_where_no_decoder_beats_the_blind_guess():
+    world = defense_world()
+    rivals = Rivals(
+        world.split.client, world.train, count=1, lives=0, width=4, steps=9, generator=stream(0)
+    )
+    features = tuple(f.requires_grad_() for f in world.features(world.train.images()))
+    share = rivals.explained(features, 1 - world.train.images())  # of other images than it knows
+    assert float(share) == 0
+    assert not share.requires_grad
 
 
 def test_nothing_is_trained_at_weight_zero():

@@ -14,6 +14,7 @@ COMMANDS = {
     "demo": ("demo", "the whole path on embedded real images, in minutes"),
     "profile": ("profile", "time the parts of a model on this machine"),
     "plan": ("plan", "where to cut, and where to run the parts: latency, leakage, money"),
+    "simulate": ("simulate", "a plan under load: tails, cold starts, money"),
 }
 _LISTED = "\n".join(f"  {name:<12} {what}" for name, (_, what) in COMMANDS.items())
 HELP = f"""\

@@ -193,7 +193,7 @@ class Costing:
         if tier.cold_start is None:
             return Column("start", tier.name, nothing, nothing, tier.basis)
         share = tier.cold_start.share(self._rate(found))
-        each = tier.cold_start.start_ms(self._weight_bytes(found.starts(k), found.ends[:, k]))
+        each = tier.cold_start.start_ms(self.weight_bytes(found.starts(k), found.ends[:, k]))
         tail = np.where(share > RARE, (1 - share) * each, 0.0)
         return Column("start", tier.name, share * each, tail, "assumed", "cold starts")
 
@@ -269,7 +269,8 @@ class Costing:
             joules = joules + share * _radio_watts(hop) * sending
         return joules
 
-    def _weight_bytes(self, start: NDArray[np.int64], end: NDArray[np.int64]) -> Array:
+    def weight_bytes(self, start: NDArray[np.int64], end: NDArray[np.int64]) -> Array:
+        """Of the parameters between two cuts, as 32-bit floats."""
         heads: Array = np.array([4.0 * cut.head_params for cut in self.profile.cuts])
         weights: Array = np.maximum(heads[end] - heads[start], 0.0)
         return weights
@@ -281,7 +282,7 @@ class Costing:
         fits = np.ones(len(found), dtype=bool)
         for k, tier in enumerate(found.route):
             start, end = found.starts(k), found.ends[:, k]
-            needed = self._weight_bytes(start, end) + np.maximum(alive[end], 0.0)
+            needed = self.weight_bytes(start, end) + np.maximum(alive[end], 0.0)
             fits &= needed <= tier.memory_bytes
         return fits
 

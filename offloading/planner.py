@@ -145,7 +145,12 @@ class Planner:
             model=self.profile.model,
             figures=self._figures(found, estimates, i, columns),
             phases=tuple(
-                Phase(kind=c.kind, where=c.where, ms=Figure(float(c.ms[0]), c.basis, c.source))
+                Phase(
+                    kind=c.kind,
+                    where=c.where,
+                    ms=Figure(float(c.ms[0]), c.basis, c.source),
+                    tail_ms=float(c.tail_ms[0]) if math.isfinite(c.tail_ms[0]) else 0.0,
+                )
                 for c in columns
             ),
         )
@@ -270,8 +275,15 @@ class Planner:
         ends = [names[place] for place in found.ends[i]]
         starts = ["input", *ends[:-1]]
         segments = tuple(
-            Segment(tier=tier.name, start=start, end=end)
-            for tier, start, end in zip(found.route, starts, ends, strict=True)
+            Segment(
+                tier=tier.name,
+                start=start,
+                end=end,
+                weight_bytes=self.costing.weight_bytes(
+                    found.starts(k)[[i]], found.ends[[i], k]
+                ).item(),
+            )
+            for k, (tier, start, end) in enumerate(zip(found.route, starts, ends, strict=True))
         )
         number = int(found.options[i])
         return Placement(segments=segments, option=None if number < 0 else self.options[number])

@@ -15,6 +15,7 @@ usage: splitbench COMMAND [ARGUMENTS]
   demo         the whole path on embedded real images, in minutes
   profile      time the parts of a model on this machine
   plan         where to cut, and where to run the parts: latency, leakage, money
+  explain      what a plan's numbers rest on, and why not another placement
 
 examples:
   splitbench run defense=gaussian_noise defense.noise_std=1.0
@@ -62,6 +63,12 @@ def _plan(arguments: Sequence[str]) -> int:
     return main(arguments)
 
 
+def _explain(arguments: Sequence[str]) -> int:
+    from experiments.explain_plan import main
+
+    return main(arguments)
+
+
 def _demo(arguments: Sequence[str]) -> int:
     from experiments.demo import main
 
@@ -76,6 +83,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "demo": _demo,
     "profile": _profile,
     "plan": _plan,
+    "explain": _explain,
 }
 
 

@@ -1,12 +1,11 @@
 """What the figures of the report have in common, beyond those of all pages."""
 
 import html
-import textwrap
 from dataclasses import dataclass
 
 from plotly import graph_objects as go
 
-from experiments.page.drawing import QUIET, layout
+from experiments.page.drawing import layout
 
 COLOURS = tuple(f"var(--s{number})" for number in range(1, 9))
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -65,11 +64,6 @@ def safe(text: str) -> str:
     return html.escape(text).replace("\n", "<br>")
 
 
-def folded(text: str, width: int = 26) -> str:
-    """The same in lines of so many characters."""
-    return "<br>".join(html.escape(line) for line in textwrap.wrap(text, width))
-
-
 def limit_line(figure: go.Figure, at: float, text: str, *, across: bool = True) -> None:
     """A limit: nothing beyond it is taken."""
     style = {"color": GRAVE, "dash": "dash", "width": 1.4}
@@ -85,12 +79,4 @@ def limit_line(figure: go.Figure, at: float, text: str, *, across: bool = True) 
     figure.add_annotation(
         text=text, x=at, y=1, yref="paper", xanchor="left", yanchor="top", showarrow=False,
         font=font,
-    )  # fmt: skip
-
-
-def quiet_note(figure: go.Figure, text: str) -> None:
-    """A remark in the upper left corner."""
-    figure.add_annotation(
-        text=text, x=0, y=1, xref="paper", yref="paper", xanchor="left", yanchor="bottom",
-        showarrow=False, font={"color": QUIET, "size": 11},
     )  # fmt: skip

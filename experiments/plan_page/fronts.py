@@ -10,11 +10,12 @@ from plotly import graph_objects as go
 
 from experiments.plan_page.drawing import Drawing, Key, empty, limit_line, safe
 from experiments.plan_page.report import Report
-from experiments.plan_page.words import NAMES, told
+from experiments.plan_page.words import NAMES, long, told
 from offloading.plan import Plan
 from offloading.planner import OBJECTIVES, Index
 
 MOST_DOTS = 3000
+BEYOND = 1.1  # the reference point lies so far behind the corners, so that these count too
 DECADES = 1.5  # from here on an axis is logarithmic
 AXES = {
     "latency_ms": "median latency (ms)",
@@ -67,7 +68,7 @@ def knee(report: Report) -> Index | None:
 def volume(report: Report) -> Volume | None:
     """Hypervolume of the front in latency, leakage and price.
 
-    The reference point is the worse, in each, of the whole model on the device and of the raw image
+    The reference point is a tenth behind the worse, in each, of the whole model on the device and of the raw image
     to the cloud: the two corners that need no planner. None where either is impossible or equal to
     zero in something.
     """
@@ -75,7 +76,7 @@ def volume(report: Report) -> Volume | None:
     if not report.outcome.front or None in corners:
         return None
     each = [[c.plan.figures[name].value for name in VOLUME] for c in corners if c is not None]
-    reference = np.max(np.array(each), axis=0)
+    reference = BEYOND * np.max(np.array(each), axis=0)
     if not np.isfinite(reference).all() or (reference <= 0).any():
         return None
     points = _points(report, VOLUME) / reference
@@ -250,7 +251,7 @@ def _reading(report: Report, best: Array, across: str) -> str:
     (fast, dear), (slow, cheap) = best[0], best[-1]
     said = "{:.2f}".format if across == "leakage" else "${:,.2f}".format
     return (
-        f"From {said(dear)} at {fast:.3g} ms down to {said(cheap)} at {slow:.3g} ms: the line is "
+        f"From {said(dear)} at {long(fast)} ms down to {said(cheap)} at {long(slow)} ms: the line is "
         f"what nothing beats in latency and {name} alone; coloured points also count the other "
         "objectives."
     )

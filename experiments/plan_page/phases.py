@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from plotly import graph_objects as go
 
-from experiments.page.words import milliseconds, size
-from experiments.plan_page.drawing import GRAVE, Drawing, Key, empty, folded, safe
+from experiments.page.words import size
+from experiments.plan_page.drawing import GRAVE, Drawing, Key, empty, safe
 from experiments.plan_page.report import Report
-from experiments.plan_page.words import MARKS, over, told
+from experiments.plan_page.words import MARKS, long, over, told
 from offloading.figure import weakest
 from offloading.plan import Phase
 from offloading.planner import Judged
@@ -21,7 +21,16 @@ PARTS = {
     "decode": "var(--s5)",
     "tail": "var(--s3)",
 }
-ROOM = 1.3  # of the longest bar, for the numbers behind it
+CALLED = {
+    "head": "computing on the device",
+    "encode": "encoding",
+    "network": "the network",
+    "queue, start": "waiting and starting",
+    "decode": "decoding",
+    "tail": "computing behind the device",
+}
+ROOM = 1.35  # of the longest bar, for the numbers behind it
+OUTLIER = 4.0  # a bar so many times as long as the one in the middle is cut
 PIXELS = 44  # for each bar
 
 
@@ -45,7 +54,7 @@ def drawing(report: Report) -> Drawing:
     """One bar for each baseline and each cut."""
     bars = [bar for bar in report.bars if math.isfinite(sum(parts(bar[1]).values()))]
     figure = empty("milliseconds (median of a request that is sent)", "")
-    longest = max((sum(parts(judged).values()) for _, judged in bars), default=1.0)
+    end = _end(bars)
     for name, colour in PARTS.items():
         figure.add_trace(
             go.Bar(
@@ -61,9 +70,9 @@ def drawing(report: Report) -> Drawing:
                 hovertemplate="%{text}<extra></extra>",
             )
         )
-    figure.add_trace(_totals(bars))
+    figure.add_trace(_totals(bars, end))
     figure.update_layout(barmode="stack", bargap=0.42)
-    figure.update_xaxes(range=[0, ROOM * longest], showgrid=True)
+    figure.update_xaxes(range=[0, ROOM * end], showgrid=True)
     figure.update_yaxes(
         tickmode="array",
         tickvals=list(range(len(bars))),
@@ -82,24 +91,31 @@ def drawing(report: Report) -> Drawing:
         reading=_reading(report, bars),
         keys=(
             *(Key(name, colour) for name, colour in PARTS.items()),
-            Key("pale: exceeds a limit, named in red", GRAVE),
+            Key("pale: exceeds the limit that is named", GRAVE, "✕"),
         ),
         rests=_rests([judged for _, judged in bars]),
         height=PIXELS * len(bars) + 90,
     )
 
 
-def _totals(bars: Sequence[tuple[str, Judged]]) -> go.Scatter:
+def _end(bars: Sequence[tuple[str, Judged]]) -> float:
+    """Where the axis ends: with the longest bar that is not out of all proportion."""
+    totals = sorted(sum(parts(judged).values()) for _, judged in bars)
+    if not totals:
+        return 1.0
+    return max(t for t in totals if t <= OUTLIER * totals[len(totals) // 2])
+
+
+def _totals(bars: Sequence[tuple[str, Judged]], end: float) -> go.Scatter:
     """Behind each bar its length, and which limits it exceeds."""
     totals = [sum(parts(judged).values()) for _, judged in bars]
-    marks = [MARKS[judged.plan.figures["latency_ms"].basis] for _, judged in bars]
     return go.Scatter(
-        x=totals,
+        x=[min(total, end) for total in totals],
         y=list(range(len(bars))),
         mode="text",
         text=[
-            f" {milliseconds(total)}{mark}" + (" ✕" if judged.exceeded else "")
-            for total, mark, (_, judged) in zip(totals, marks, bars, strict=True)
+            f" {_length(total, end, judged)}"
+            for total, (_, judged) in zip(totals, bars, strict=True)
         ],
         textposition="middle right",
         textfont={
@@ -111,26 +127,32 @@ def _totals(bars: Sequence[tuple[str, Judged]]) -> go.Scatter:
     )
 
 
+def _length(total: float, end: float, judged: Judged) -> str:
+    said = long(total) + MARKS[judged.plan.figures["latency_ms"].basis]
+    beyond = f"→ {said}" if total > end else said
+    return f"{beyond} ✕ {safe(over(judged.exceeded))}" if judged.exceeded else beyond
+
+
 def _label(name: str, judged: Judged) -> str:
     """Baseline or cut, and beneath it what is sent to whom."""
     placement = judged.plan.placement
     if placement.option is None:
-        return folded(name)
-    ways = " > ".join(placement.tiers[1:])
+        return f"<b>{safe(name)}</b>"
     sent = size(placement.option.payload_bytes)
-    beneath = f"{ways}, {sent}"
+    beneath = f"{' > '.join(placement.tiers[1:])}, {sent}"
     if name == placement.option.cut:
-        beneath = f"{placement.option.name} > {beneath}"
-    red = over(judged.exceeded)
-    return f"<b>{folded(name)}</b><br>{folded(beneath, 34)}" + (
-        f"<br><i>{safe(red)}</i>" if red else ""
-    )
+        beneath = f"{_brief(placement.option.name)}, {beneath}"
+    return f"<b>{safe(_brief(name, 34))}</b><br>{safe(beneath)}"
+
+
+def _brief(text: str, most: int = 24) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _hover(part: str, judged: Judged) -> str:
     device = judged.plan.placement.tiers[0]
     lines = [
-        f"{phase.kind} at {phase.where}: {milliseconds(phase.ms.value)} ms{MARKS[phase.ms.basis]}"
+        f"{phase.kind} at {phase.where}: {long(phase.ms.value)} ms{MARKS[phase.ms.basis]}"
         for phase in judged.plan.phases
         if part_of(phase, device) == part
     ]
@@ -151,7 +173,7 @@ def _reading(report: Report, bars: Sequence[tuple[str, Judged]]) -> str:
     where = name if name in report.outcome.baselines else f"the cut at {name}"
     return (
         f"Of what keeps all limits, the shortest bar is {where}; {share:.0%} of its time is "
-        f"{most}. Each bar is the fastest option at its cut that keeps the limits, or, where none "
+        f"{CALLED[most]}. Each bar is the fastest option at its cut that keeps the limits, or, where none "
         "does, the undefended one."
     )
 

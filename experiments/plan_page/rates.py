@@ -16,7 +16,7 @@ from offloading.enumeration import Candidates
 from offloading.tier import Tier
 from offloading.workload import Poisson, Workload
 
-RATES = tuple(float(rate) for rate in np.logspace(-3, 2, 76))
+RATES = tuple(float(rate) for rate in np.logspace(-3, 2, 201))
 STEPS = 60  # halvings of the interval around a crossing
 
 
@@ -110,8 +110,8 @@ def drawing(report: Report) -> Drawing | None:
             )
         )
     even = break_evens(made)
-    for machine, _, rate in even:
-        _mark(figure, rate, machine.at(rate))
+    for number, (machine, _, rate) in enumerate(even):
+        _mark(figure, rate, machine.at(rate), "bottom left" if number % 2 else "top right")
     own = report.planner.scenario.workload.rate_per_s
     if RATES[0] <= own <= RATES[-1]:
         figure.add_vline(x=own, line={"color": "var(--quiet)", "dash": "dot", "width": 1.3})
@@ -139,14 +139,14 @@ def _dash(number: int) -> str:
     return ("solid", "dash", "dot", "dashdot")[number % 4]
 
 
-def _mark(figure: go.Figure, rate: float, price: float) -> None:
+def _mark(figure: go.Figure, rate: float, price: float, side: str) -> None:
     figure.add_trace(
         go.Scatter(
             x=[rate],
             y=[price],
             mode="markers+text",
             text=[f"{rate:.2g}/s"],
-            textposition="top right",
+            textposition=side,
             textfont={"color": "var(--ink)", "size": 12},
             marker={
                 "symbol": "circle-open", "size": 12, "color": "var(--ink)", "line": {"width": 2},

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-import yaml
+from omegaconf import OmegaConf
 
 from experiments.plan_page.report import Report
 from offloading.figure import Basis
@@ -84,8 +84,8 @@ def constants(report: Report) -> Iterator[Constant]:
 
 def prices_of(price: Mapping[str, Any]) -> Iterator[Constant]:
     """The price list, each line with the remark of its file where the number is that of the file."""
-    text = _price_file(str(price["name"]))
-    said, original = remarks(text), dict(_flat(yaml.safe_load(text) or {}))
+    text = _named("price", str(price["name"]))
+    said, original = remarks(text), dict(_flat(_read(text)))
     for key, value in _flat(price):
         if key == "name":
             continue
@@ -97,20 +97,20 @@ def prices_of(price: Mapping[str, Any]) -> Iterator[Constant]:
 
 def _tier(tier: Tier) -> Iterator[Constant]:
     basis: Basis = "measured" if tier.profile else tier.basis
+    said = heading(_named("tier", tier.name)) or "set for this plan"
     times = "its own profile" if tier.profile else f"{tier.slowdown:g} times the profiled machine"
     trust = "trusted" if tier.trusted else "not trusted"
     yield Constant(tier.name, f"time ({tier.kind}, {trust})", times, basis, tier.source)
-    yield Constant(tier.name, "memory, bytes", f"{tier.memory_bytes:.3g}", "assumed", "scenario")
+    yield Constant(tier.name, "memory, bytes", f"{tier.memory_bytes:.3g}", "assumed", said)
     yield Constant(tier.name, "price", _pricing(tier.pricing), "assumed", "price list")
     if tier.cold_start is not None:
         start = tier.cold_start
         told = (
             f"{start.fixed_ms:g} ms and {start.load_mb_per_s:g} MB/s, kept {start.keep_alive_s:g} s"
         )
-        source = heading(_file("tier", "cloud_function"))
-        yield Constant(tier.name, "cold start", told, "assumed", source)
+        yield Constant(tier.name, "cold start", told, "assumed", said)
     if tier.watts is not None:
-        yield Constant(tier.name, "power, W", f"{tier.watts:g}", "assumed", "scenario")
+        yield Constant(tier.name, "power, W", f"{tier.watts:g}", "assumed", said)
 
 
 def _pricing(pricing: Pricing) -> str:
@@ -120,10 +120,10 @@ def _pricing(pricing: Pricing) -> str:
 
 def _link_source(link: Link) -> str:
     """What the file of this link says, if the link has the rates of the file."""
-    text = _file("link", link.name)
+    text = _named("link", link.name)
     if not text:
         return "set for this plan"
-    node = yaml.safe_load(text)
+    node = _read(text)
     same = (link.up_mbps, link.down_mbps) == (node["up_mbps"], node["down_mbps"])
     changed = f"{node['up_mbps']:g} up, {node['down_mbps']:g} down"
     further = link.rtt_ms - node["rtt_ms"]
@@ -131,20 +131,18 @@ def _link_source(link: Link) -> str:
     return (heading(text) if same else CHANGED.format(changed)) + more
 
 
-def _file(group: str, name: str) -> str:
-    """The text of a configuration file; empty where there is none of this name."""
-    for path in (files("configs") / group).iterdir():
-        if path.name == f"{name}.yaml":
-            return path.read_text("utf-8")
-    return ""
-
-
-def _price_file(name: str) -> str:
-    for path in (files("configs") / "price").iterdir():
+def _named(group: str, name: str) -> str:
+    """The text of the configuration file that describes this name; empty where none does."""
+    for path in sorted((files("configs") / group).iterdir(), key=lambda path: path.name):
         text = path.read_text("utf-8") if path.name.endswith(".yaml") else ""
-        if text and (yaml.safe_load(text) or {}).get("name") == name:
+        if text and _read(text).get("name") == name:
             return text
     return ""
+
+
+def _read(text: str) -> dict[str, Any]:
+    node = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    return {str(key): value for key, value in node.items()} if isinstance(node, dict) else {}
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from experiments.page.words import milliseconds, percent, rate, size
+from experiments.page.words import milliseconds, rate, size
 from offloading.figure import Basis, Figure
 from offloading.plan import Placement, Plan
 
@@ -23,6 +23,7 @@ NAMES = {
     "payload_bytes": "bytes from the device",
     "device_joules": "energy on the device",
 }
+LEAST_MS = 0.01
 LIMITS = {
     "possible": "memory or load",
     "deadline_ms": "the deadline",
@@ -38,17 +39,24 @@ def value(name: str, number: float) -> str:
     """A figure of a plan with its unit, without what it rests on."""
     if not math.isfinite(number):
         return "overloaded" if name.startswith("latency") else "unknown"
+    if name.endswith("_ms") and 0 < abs(number) < LEAST_MS:
+        return f"< {LEAST_MS}\N{NO-BREAK SPACE}ms"
     if name.endswith("_ms"):
-        return f"{milliseconds(number)}\N{NO-BREAK SPACE}ms"
+        return f"{long(number)}\N{NO-BREAK SPACE}ms"
     if name == "usd_per_million":
         return dollars(number)
     if name in ("accuracy", "accuracy_drop"):
-        return percent(number)
+        return f"{100 * number:.1f}\N{NO-BREAK SPACE}%"
     if name == "payload_bytes":
         return size(number)
     if name == "device_joules":
         return f"{number:.3g}\N{NO-BREAK SPACE}J"
     return rate(number)
+
+
+def long(number: float) -> str:
+    """A duration in milliseconds without the unit, thousands apart."""
+    return f"{number:,.0f}" if number >= 1000 else milliseconds(number)
 
 
 def dollars(number: float) -> str:

@@ -25,7 +25,6 @@ const keepDrawn = (adjust) => {
     if (phone.matches) {
       layout.font.size = 11;
       layout.margin.l = 36;
-      data.forEach((trace) => { if (trace.marker) trace.marker.size = 7; });
     }
     return Plotly.react(place, data, layout, { displayModeBar: false, responsive: true });
   };

@@ -53,10 +53,11 @@
       (button) => button.getAttribute("aria-pressed") === "true",
     );
 
-  const drawAll = keepDrawn(({ data, layout }, place) => {
+  const drawAll = keepDrawn(({ data, layout }, place, narrow) => {
     const visible = shown(place.dataset.figure.split("-")[0]);
     // Traces beyond the legend (the floor) are always shown.
     data.forEach((trace, i) => { trace.visible = visible[i] ?? true; });
+    if (narrow) data.forEach((trace) => { if (trace.marker) trace.marker.size = 7; });
     const lowest = Math.min(0, ...data.filter((t) => t.visible).flatMap((t) => t.y));
     layout.yaxis.range = [lowest - 0.04, 1.04];
   });

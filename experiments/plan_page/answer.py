@@ -50,13 +50,12 @@ def reasons(report: Report) -> list[str]:
     chosen, limits = report.outcome.recommended, report.asked.constraints
     if chosen is None:
         return [_nearest(name, found) for name, found in report.outcome.nearest.items()]
-    count = int(report.keeps.sum())
+    count, all_of_them = int(report.keeps.sum()), report.outcome.considered
+    least = f"this one has the least {NAMES.get(report.minimise, report.minimise)}"
     said = [
-        f"{count:,} of {report.outcome.considered:,} placements keep the limits ({limits.words()}); "
-        f"this one has the least {NAMES.get(report.minimise, report.minimise)} of them."
+        f"{count:,} of {all_of_them:,} placements keep the limits ({limits.words()}); {least}."
         if limits.words() != "no limits"
-        else f"Of {report.outcome.considered:,} placements this one has the least "
-        f"{NAMES.get(report.minimise, report.minimise)}; no limits were set."
+        else f"Of {all_of_them:,} placements {least}; no limits were set."
     ]
     option = chosen.placement.option
     if option is not None and option.name not in ("undefended", "raw image"):

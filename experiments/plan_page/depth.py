@@ -102,9 +102,7 @@ def _trace(planner: Planner, number: int, kind: str, count: int) -> go.Scatter:
         y=[option.leakage.value for option in here],
         mode="markers",
         marker={
-            "symbol": [
-                shape if o.leakage.basis == "measured" else f"{shape}-open" for o in here
-            ],
+            "symbol": [shape if o.leakage.basis == "measured" else f"{shape}-open" for o in here],
             "size": 8,
             "color": _colour(number),
             "line": {"width": 1.5},

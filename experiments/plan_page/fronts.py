@@ -1,7 +1,6 @@
 """Pareto fronts of the placements, with baselines, knee and hypervolume."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import moocore
 import numpy as np
@@ -9,35 +8,19 @@ from numpy.typing import NDArray
 from plotly import graph_objects as go
 
 from experiments.plan_page.drawing import Drawing, Key, empty, limit_line, safe
+from experiments.plan_page.knee import knee
 from experiments.plan_page.report import Report
 from experiments.plan_page.words import NAMES, long, told
 from offloading.plan import Plan
-from offloading.planner import OBJECTIVES, Index
 
 MOST_DOTS = 3000
-BEYOND = 1.1  # the reference point lies so far behind the corners, so that these count too
 DECADES = 1.5  # from here on an axis is logarithmic
 AXES = {
     "latency_ms": "median latency (ms)",
     "leakage": "leakage L",
     "usd_per_million": "$ per million requests",
 }
-VOLUME = ("latency_ms", "leakage", "usd_per_million")
-CLOUD = "send raw image to the cloud"
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Volume:
-    """How much the front covers.
-
-    Attributes:
-        share: Of the box between zero and the reference point.
-        reference: Of the latter, by objective.
-    """
-
-    share: float
-    reference: dict[str, float]
 
 
 def drawings(report: Report) -> list[Drawing]:
@@ -48,46 +31,6 @@ def drawings(report: Report) -> list[Drawing]:
         _drawing(report, "leakage", tint="usd_per_million"),
         _drawing(report, "usd_per_million", tint="leakage"),
     ]
-
-
-def knee(report: Report) -> Index | None:
-    """The plan of the front whose worst objective is least.
-
-    Objectives are scaled to [0, 1] over the front; the distance to its ideal corner is Chebyshev's.
-    """
-    if not report.outcome.front:
-        return None
-    points = _points(report, OBJECTIVES)
-    low, high = points.min(axis=0), points.max(axis=0)
-    scaled = (points - low) / np.where(high > low, high - low, 1.0)
-    worst = scaled.max(axis=1)
-    order = np.lexsort([scaled.sum(axis=1), worst])
-    return report.planner.front[int(order[0])]
-
-
-def volume(report: Report) -> Volume | None:
-    """Hypervolume of the front in latency, leakage and price.
-
-    The reference point is a tenth behind the worse, in each, of the whole model on the device and of the raw image
-    to the cloud: the two corners that need no planner. None where either is impossible or equal to
-    zero in something.
-    """
-    corners = [report.outcome.baselines.get(name) for name in ("all on the device", CLOUD)]
-    if not report.outcome.front or None in corners:
-        return None
-    each = [[c.plan.figures[name].value for name in VOLUME] for c in corners if c is not None]
-    reference = BEYOND * np.max(np.array(each), axis=0)
-    if not np.isfinite(reference).all() or (reference <= 0).any():
-        return None
-    points = _points(report, VOLUME) / reference
-    share = float(moocore.hypervolume(points, ref=np.ones(len(VOLUME))))
-    return Volume(share, dict(zip(VOLUME, map(float, reference), strict=True)))
-
-
-def _points(report: Report, names: Sequence[str]) -> Array:
-    """Objectives of the front, ``(plans, names)``."""
-    figures = [judged.plan.figures for judged in report.outcome.front]
-    return np.array([[each[name].value for name in names] for each in figures])
 
 
 def _drawing(report: Report, across: str, *, tint: str) -> Drawing:
@@ -121,7 +64,7 @@ def _drawing(report: Report, across: str, *, tint: str) -> Drawing:
     return Drawing(
         name=f"front-{across.split('_')[0]}",
         figure=figure,
-        reading=_reading(report, best, across),
+        reading=_reading(best, across),
         keys=(
             Key(f"a placement{_thinned(len(rows))}", "var(--quiet)"),
             Key("on the front of all four objectives", "var(--s2)"),
@@ -195,7 +138,12 @@ def _baselines(report: Report, figure: go.Figure, across: str) -> list[tuple[str
             x=[place[0] for place, _, _ in marks],
             y=[place[1] for place, _, _ in marks],
             mode="markers+text",
-            marker={"symbol": "square-open", "size": 11, "color": "var(--s4)", "line": {"width": 2}},
+            marker={
+                "symbol": "square-open",
+                "size": 11,
+                "color": "var(--s4)",
+                "line": {"width": 2},
+            },
             text=[f"<b>{text}</b>" for text in texts],
             textposition="top right",
             textfont={"color": "var(--s4)", "size": 13},
@@ -222,7 +170,12 @@ def _stars(report: Report, figure: go.Figure, across: str) -> None:
             go.Scatter(
                 **_at([plan], across),
                 mode="markers",
-                marker={"symbol": symbol, "size": size, "color": "var(--ink)", "line": {"width": 2}},
+                marker={
+                    "symbol": symbol,
+                    "size": size,
+                    "color": "var(--ink)",
+                    "line": {"width": 2},
+                },
                 hovertext=[safe(told(plan))],
                 hovertemplate="%{hovertext}<extra></extra>",
                 cliponaxis=False,
@@ -241,7 +194,7 @@ def _thinned(count: int) -> str:
     return f" ({MOST_DOTS:,} of {count:,}, drawn by chance)" if count > MOST_DOTS else ""
 
 
-def _reading(report: Report, best: Array, across: str) -> str:
+def _reading(best: Array, across: str) -> str:
     name = NAMES[across]
     if len(best) == 1:
         return (
@@ -251,7 +204,7 @@ def _reading(report: Report, best: Array, across: str) -> str:
     (fast, dear), (slow, cheap) = best[0], best[-1]
     said = "{:.2f}".format if across == "leakage" else "${:,.2f}".format
     return (
-        f"From {said(dear)} at {long(fast)} ms down to {said(cheap)} at {long(slow)} ms: the line is "
-        f"what nothing beats in latency and {name} alone; coloured points also count the other "
+        f"From {said(dear)} at {long(fast)} ms down to {said(cheap)} at {long(slow)} ms: the line "
+        f"is what nothing beats in latency and {name} alone; coloured points also count the other "
         "objectives."
     )

@@ -53,7 +53,7 @@ def parts(judged: Judged) -> dict[str, float]:
 def drawing(report: Report) -> Drawing:
     """One bar for each baseline and each cut."""
     bars = [bar for bar in report.bars if math.isfinite(sum(parts(bar[1]).values()))]
-    figure = empty("milliseconds (median of a request that is sent)", "")
+    figure = empty("ms, median of a request that is sent", "")
     end = _end(bars)
     for name, colour in PARTS.items():
         figure.add_trace(
@@ -173,8 +173,8 @@ def _reading(report: Report, bars: Sequence[tuple[str, Judged]]) -> str:
     where = name if name in report.outcome.baselines else f"the cut at {name}"
     return (
         f"Of what keeps all limits, the shortest bar is {where}; {share:.0%} of its time is "
-        f"{CALLED[most]}. Each bar is the fastest option at its cut that keeps the limits, or, where none "
-        "does, the undefended one."
+        f"{CALLED[most]}. Each bar is the fastest option at its cut that keeps the limits, or, "
+        "where none does, the undefended one."
     )
 
 

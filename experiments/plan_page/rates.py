@@ -106,7 +106,8 @@ def drawing(report: Report) -> Drawing | None:
                 y=list(curve.usd_per_million),
                 mode="lines",
                 line={"color": COLOURS[number], "width": 2, "dash": _dash(number)},
-                hovertemplate=f"{safe(curve.tier.name)}: $%{{y:,.3g}} at %{{x:.3g}}/s<extra></extra>",
+                hovertemplate=f"{safe(curve.tier.name)}: $%{{y:,.3g}} at %{{x:.3g}}/s"
+                "<extra></extra>",
             )
         )
     even = break_evens(made)
@@ -126,7 +127,10 @@ def drawing(report: Report) -> Drawing | None:
         figure=figure,
         reading=_reading(report, made, even),
         keys=(
-            *(Key(f"rest on {c.tier.name} ({c.tier.kind})", COLOURS[i]) for i, c in enumerate(made)),
+            *(
+                Key(f"rest on {c.tier.name} ({c.tier.kind})", COLOURS[i])
+                for i, c in enumerate(made)
+            ),
             *([Key("break-even", "var(--ink)", open=True)] if even else []),
         ),
         rests="? assumed: list prices, and times of tiers that nobody profiled; Poisson arrivals; "
@@ -165,14 +169,22 @@ def _reading(
     about = f"Of the {what}, {short(placement)}: "
     if even:
         said = [
-            f"from {rate:.2g} requests per second on, {machine.tier.name} costs less than "
-            f"{function.tier.name} ({dollars(machine.at(rate))} per million there)"
+            f"from {rate:.2g} requests per second {_holds(machine, function, rate)}, "
+            f"{machine.tier.name} costs less than {function.tier.name} "
+            f"({dollars(machine.at(rate))} per million there)"
             for machine, function, rate in even
         ]
         return about + "; ".join(said) + "."
-    cheapest = min(made, key=lambda curve: sum(map(math.log, map(_positive, curve.usd_per_million))))
+    cheapest = min(made, key=_typical)
     return about + f"{cheapest.tier.name} is the cheapest over most of this range; none crosses."
 
 
-def _positive(usd: float) -> float:
-    return max(usd, 1e-9)
+def _typical(curve: Curve) -> float:
+    return sum(math.log(max(usd, 1e-9)) for usd in curve.usd_per_million)
+
+
+def _holds(machine: Curve, function: Curve, rate: float) -> str:
+    """Whether the machine stays the cheaper one: another that must be rented may change it."""
+    prices = zip(RATES, machine.usd_per_million, function.usd_per_million, strict=True)
+    stays = all(rented <= called for at, rented, called in prices if at >= rate)
+    return "on" if stays else "on, though not where one more has just been rented"

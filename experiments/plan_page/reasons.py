@@ -32,7 +32,7 @@ def why_not(report: Report, index: Index) -> str:
 
 
 def alternatives(report: Report) -> Iterator[Index]:
-    """Who else might have been taken: baselines, extremes of the front, and the best of each cut."""
+    """Who else might have been: baselines, extremes of the front, and the best of each cut."""
     found: dict[Index, None] = {}
     if report.chosen is not None:
         found[report.chosen] = None
@@ -86,7 +86,8 @@ def _better(report: Report, index: Index, other: Index) -> str:
     """In what one placement is better than another, which is nowhere worse."""
     worse, better = report.planner.plan(index).figures, report.planner.plan(other).figures
     said = [
-        f"{NAMES[name]} {value(name, better[name].value)} instead of {value(name, worse[name].value)}"
+        f"{NAMES[name]} {value(name, better[name].value)} "
+        f"instead of {value(name, worse[name].value)}"
         for name in OBJECTIVES
         if better[name].value < worse[name].value
     ]

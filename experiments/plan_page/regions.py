@@ -1,7 +1,6 @@
 """Which placement is best at which rate and round trip time of the device's link."""
 
 import dataclasses
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,18 +110,21 @@ def drawing(report: Report) -> Drawing | None:
     names = [name for name, _ in counts.most_common()]
     letters = {name: LETTERS[i] if i < len(LETTERS) else "…" for i, name in enumerate(names)}
     letters[NOTHING] = "✕"
-    figure = empty(
-        "rate of the device's link, upwards (Mbit/s)", "its round trip (ms), of the nearest hop"
-    )
+    figure = empty("uplink of the device (Mbit/s)", "round trip (ms), nearest hop")
     figure.add_trace(_heat(labels, names, letters))
     column, row = found.here
     figure.add_trace(
         go.Scatter(
             x=[column], y=[row], mode="markers", hoverinfo="skip",
-            marker={"symbol": "circle-open", "size": 26, "color": "var(--ink)", "line": {"width": 3}},
+            marker={
+                "symbol": "circle-open", "size": 26, "color": "var(--ink)", "line": {"width": 3},
+            },
         )
     )  # fmt: skip
-    for update, values in ((figure.update_xaxes, found.up_mbps), (figure.update_yaxes, found.rtt_ms)):
+    for update, values in (
+        (figure.update_xaxes, found.up_mbps),
+        (figure.update_yaxes, found.rtt_ms),
+    ):
         update(
             tickmode="array",
             tickvals=list(range(len(values))),
@@ -182,23 +184,18 @@ def _heat(
 def _reading(found: Map, labels: Sequence[Sequence[str]], names: Sequence[str]) -> str:
     column, row = found.here
     here = labels[row][column]
-    along = [line[column] for line in labels] + list(labels[row])
     cells = sum(map(len, labels))
     same = sum(label == here for line in labels for label in line)
-    if len({*along}) == 1 and same == cells:
+    if same == cells:
         return f"Whatever the link: {here}."
-    up = next(
-        (found.up_mbps[i] for i in range(column + 1, len(labels[row])) if labels[row][i] != here),
-        math.inf,
-    )
-    down = next((found.up_mbps[i] for i in range(column - 1, -1, -1) if labels[row][i] != here), 0.0)
+    cells_right = range(column + 1, len(labels[row]))
+    up = next((i for i in cells_right if labels[row][i] != here), None)
+    down = next((i for i in range(column - 1, -1, -1) if labels[row][i] != here), None)
     edges = []
-    if math.isfinite(up):
-        edges.append(f"at {up:.3g} Mbit/s it is another")
-    if down:
-        edges.append(f"at {down:.3g} Mbit/s too")
-    said = f": {', '.join(edges)}" if edges else ""
-    return (
-        f"Over {cells} links there are {len(names)} best placements; that of this scenario holds "
-        f"for {same} of them{said}."
-    )
+    if up is not None:
+        edges.append(f"from {found.up_mbps[up]:.3g} Mbit/s on, {labels[row][up]} is best")
+    if down is not None:
+        edges.append(f"from {found.up_mbps[down]:.3g} Mbit/s downwards, {labels[row][down]}")
+    said = f"; at its round trip, {', and '.join(edges)}" if edges else ""
+    best = f"{len(names)} best placements" if len(names) > 1 else "one best placement"
+    return f"Over {cells} links there are {best}; {here} holds for {same} of them{said}."

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from experiments.page.drawing import asset, embedded
-from experiments.plan_page import answer, depth, fronts, phases, rates, regions, words
+from experiments.plan_page import answer, depth, fronts, knee, phases, rates, regions, words
 from experiments.plan_page.drawing import Drawing
 from experiments.plan_page.reasons import alternatives, why_not
 from experiments.plan_page.report import Report
@@ -45,7 +45,7 @@ def render(
         tiles=[] if chosen is None else answer.tiles(chosen),
         strip=[] if chosen is None else answer.strip(report, chosen),
         drawn={drawing.name: drawing for drawing in drawn},
-        volume=fronts.volume(report),
+        volume=knee.volume(report),
         doubts=[change for change in doubts if not change.same],
         share=f"{SHARE:.0%}",
         others=[

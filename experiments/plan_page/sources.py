@@ -1,7 +1,9 @@
 """Every constant of a plan with its source, as the configuration files tell it."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -83,7 +85,7 @@ def constants(report: Report) -> Iterator[Constant]:
 
 
 def prices_of(price: Mapping[str, Any]) -> Iterator[Constant]:
-    """The price list, each line with the remark of its file where the number is that of the file."""
+    """The price list; a line has the remark of its file where its number is that of the file."""
     text = _named("price", str(price["name"]))
     said, original = remarks(text), dict(_flat(_read(text)))
     for key, value in _flat(price):
@@ -101,7 +103,7 @@ def _tier(tier: Tier) -> Iterator[Constant]:
     times = "its own profile" if tier.profile else f"{tier.slowdown:g} times the profiled machine"
     trust = "trusted" if tier.trusted else "not trusted"
     yield Constant(tier.name, f"time ({tier.kind}, {trust})", times, basis, tier.source)
-    yield Constant(tier.name, "memory, bytes", f"{tier.memory_bytes:.3g}", "assumed", said)
+    yield Constant(tier.name, "memory, bytes", _limit(tier.memory_bytes), "assumed", said)
     yield Constant(tier.name, "price", _pricing(tier.pricing), "assumed", "price list")
     if tier.cold_start is not None:
         start = tier.cold_start
@@ -111,6 +113,10 @@ def _tier(tier: Tier) -> Iterator[Constant]:
         yield Constant(tier.name, "cold start", told, "assumed", said)
     if tier.watts is not None:
         yield Constant(tier.name, "power, W", f"{tier.watts:g}", "assumed", said)
+
+
+def _limit(memory_bytes: float) -> str:
+    return f"{memory_bytes:.3g}" if math.isfinite(memory_bytes) else "no limit"
 
 
 def _pricing(pricing: Pricing) -> str:
@@ -131,6 +137,7 @@ def _link_source(link: Link) -> str:
     return (heading(text) if same else CHANGED.format(changed)) + more
 
 
+@cache
 def _named(group: str, name: str) -> str:
     """The text of the configuration file that describes this name; empty where none does."""
     for path in sorted((files("configs") / group).iterdir(), key=lambda path: path.name):

@@ -87,7 +87,5 @@ def short(placement: Placement) -> str:
         return "all on the device"
     near, *others = placement.segments
     first = near.end if near.end != "input" else "image"
-    ways = " > ".join(
-        s.tier if s is others[-1] else f"{s.tier} to {s.end}" for s in others
-    )
+    ways = " > ".join(s.tier if s is others[-1] else f"{s.tier} to {s.end}" for s in others)
     return f"{first} ({placement.option.name}) > {ways}"

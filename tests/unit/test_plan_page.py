@@ -216,7 +216,7 @@ def test_no_hypervolume_without_a_cloud():
 
 
 def test_at_the_break_even_a_machine_costs_what_a_function_costs():
-    price = Function(usd_per_gb_second=1e-3, usd_per_request=2e-7, memory_mb=1769)
+    price = Function(usd_per_gb_second=1e-2, usd_per_request=2e-7, memory_mb=1769)
     tiers = (phone(), edge(), cloud(), function(pricing=price))
     report = report_of(asked(tiers=tiers))
     pairs = rates.break_evens(rates.curves(report))

@@ -192,9 +192,8 @@ class Costing:
         nothing = np.zeros(len(found))
         if tier.cold_start is None:
             return Column("start", tier.name, nothing, nothing, tier.basis)
-        share = np.array([tier.cold_start.share(r) for r in self._rate(found)])
-        weights = self._weight_bytes(found.starts(k), found.ends[:, k])
-        each = np.array([tier.cold_start.start_ms(w) for w in weights])
+        share = tier.cold_start.share(self._rate(found))
+        each = tier.cold_start.start_ms(self._weight_bytes(found.starts(k), found.ends[:, k]))
         tail = np.where(share > RARE, (1 - share) * each, 0.0)
         return Column("start", tier.name, share * each, tail, "assumed", "cold starts")
 

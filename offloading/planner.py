@@ -138,14 +138,14 @@ class Planner:
         """One placement with its phases and figures."""
         route, i = index
         found, estimates = self.routes[route], self.estimates[route]
-        columns = [c for c in self.costing.columns(found) if c.ms[i] > 0]
+        columns = [c for c in self.costing.columns(found[i]) if c.ms[0] > 0]
         return Plan(
             placement=self._placement(found, i),
             scenario=self.scenario.name,
             model=self.profile.model,
             figures=self._figures(found, estimates, i, columns),
             phases=tuple(
-                Phase(kind=c.kind, where=c.where, ms=Figure(float(c.ms[i]), c.basis, c.source))
+                Phase(kind=c.kind, where=c.where, ms=Figure(float(c.ms[0]), c.basis, c.source))
                 for c in columns
             ),
         )

@@ -15,13 +15,17 @@ from rich.table import Table
 from experiments.console import Reporter
 from experiments.errors import UserError
 from experiments.explain import sentence
+from experiments.leaderboard import write
+from experiments.plan_page.checks import read_checks
 from experiments.plan_page.reasons import why_not
+from experiments.plan_page.render import render
 from experiments.plan_page.report import Report
 from experiments.plan_page.words import LIMITS, MARKS, NAMES, marked, value
 from experiments.planning import Question, ask, composed
 from offloading.plan import Placement, Plan
 from offloading.planner import Index, NoSuchPlanError
 from offloading.profile import Profile, ProfileError
+from offloading.sensitivity import changes
 
 SCHEMA = 1  # of plan.json, as `splitbench plan` writes it
 NEAR = 12  # placements named where one was not found
@@ -47,6 +51,8 @@ def main(arguments: Sequence[str]) -> int:
         outcome = asked.planner.outcome(asked.constraints, minimise=minimise)
         report = Report(asked, outcome, minimise=minimise)
         others = [(words, find(report, words)) for words in options.why]
+        if options.report:
+            write(Path(options.plan).parent / "report.html", page(report, Path(options.plan)))
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         sys.stderr.write(f"error: {sentence(error)}\n")
         return 2
@@ -56,6 +62,20 @@ def main(arguments: Sequence[str]) -> int:
         console.print(f"\nWhy not {words}?", highlight=False, markup=False)
         _tell(console, report, index)
     return 0
+
+
+def page(report: Report, plan: Path) -> str:
+    """The report with what lies beside the plan: ``measured.json``, ``simulated.json``.
+
+    Raises:
+        UserError: One of them is none of this version.
+    """
+    asked, outcome = report.asked, report.outcome
+    plans = [judged.plan for judged in (*outcome.front, *outcome.baselines.values())]
+    plans += [] if outcome.recommended is None else [outcome.recommended]
+    found = read_checks(plan.parent, {str(plan.placement) for plan in plans})
+    doubts = changes(asked.planner, asked.constraints, minimise=report.minimise)
+    return render(asked, outcome, doubts, minimise=report.minimise, checks=found)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -183,5 +203,10 @@ def _nearest(name: str, least: float | None) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="splitbench explain", description=ABOUT)
     parser.add_argument("plan", metavar="PLAN_JSON", help="what `splitbench plan` wrote")
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="write report.html beside the plan again, with measured.json and simulated.json",
+    )
     parser.add_argument("--why", action="append", default=[], metavar="PLACEMENT", help=WHY)
     return parser

@@ -16,7 +16,7 @@ from offloading.enumeration import Candidates
 from offloading.tier import Tier
 from offloading.workload import Poisson, Workload
 
-RATES = tuple(float(rate) for rate in np.logspace(-3, 2, 201))
+RATES = tuple(float(rate) for rate in np.logspace(-3, 2, 101))
 STEPS = 60  # halvings of the interval around a crossing
 
 

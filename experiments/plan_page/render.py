@@ -9,6 +9,8 @@ from plotly.offline import get_plotlyjs
 
 from experiments.page.drawing import asset, embedded
 from experiments.plan_page import answer, depth, fronts, knee, phases, rates, regions, words
+from experiments.plan_page.checks import Checks
+from experiments.plan_page.checks import drawings as checked
 from experiments.plan_page.drawing import Drawing
 from experiments.plan_page.reasons import alternatives, why_not
 from experiments.plan_page.report import Report
@@ -22,7 +24,12 @@ COLUMNS = ("latency_ms", "latency_p95_ms", "leakage", "usd_per_million", "accura
 
 
 def render(
-    asked: Question, outcome: Outcome, doubts: Sequence[Change], *, minimise: str = "latency_ms"
+    asked: Question,
+    outcome: Outcome,
+    doubts: Sequence[Change],
+    *,
+    minimise: str = "latency_ms",
+    checks: Checks | None = None,
 ) -> str:
     """Make the page.
 
@@ -31,12 +38,14 @@ def render(
         outcome: What planning found.
         doubts: What wrong constants do to it.
         minimise: What the recommended plan has the least of.
+        checks: What was measured and simulated of it since.
 
     Returns:
         HTML without a single external reference; the same question gives the same text.
     """
     report = Report(asked, outcome, tuple(doubts), minimise)
-    drawn = [d for d in _drawings(report) if d is not None]
+    since = checks or Checks()
+    drawn = [d for d in _drawings(report, since) if d is not None]
     chosen = outcome.recommended
     return _template().render(
         report=report,
@@ -44,6 +53,7 @@ def render(
         reasons=answer.reasons(report),
         tiles=[] if chosen is None else answer.tiles(chosen),
         strip=[] if chosen is None else answer.strip(report, chosen),
+        checks=since,
         drawn={drawing.name: drawing for drawing in drawn},
         volume=knee.volume(report),
         doubts=[change for change in doubts if not change.same],
@@ -63,8 +73,10 @@ def render(
     )
 
 
-def _drawings(report: Report) -> list[Drawing | None]:
+def _drawings(report: Report, since: Checks) -> list[Drawing | None]:
+    limits = report.asked.constraints
     return [
+        *checked(since, deadline_ms=limits.deadline_ms, percentile=limits.percentile),
         phases.drawing(report),
         *fronts.drawings(report),
         regions.drawing(report),

@@ -8,8 +8,19 @@ import re
 import numpy as np
 import pytest
 
+from experiments.errors import UserError
 from experiments.options import Evidence
-from experiments.plan_page import depth, fronts, knee, phases, rates, reasons, regions, words
+from experiments.plan_page import (
+    checks,
+    depth,
+    fronts,
+    knee,
+    phases,
+    rates,
+    reasons,
+    regions,
+    words,
+)
 from experiments.plan_page.render import render
 from experiments.plan_page.report import Report
 from experiments.plan_page.sources import constants, heading, remarks
@@ -301,3 +312,52 @@ def test_a_constant_that_was_changed_is_not_given_the_source_of_the_file(report)
     found = {item.name: item for item in constants(report) if item.where == PRICE["name"]}
     assert "m7g.large" in found["machine.usd_per_hour"].source
     assert found["egress_usd_per_gb"].source == "set for this plan; the file says 0.09"
+
+
+def measured_of(report, name=None):
+    plan = report.outcome.recommended
+    told = plan.figures["latency_ms"].value
+    one = {
+        "name": str(plan.placement) if name is None else name,
+        "end_to_end_ms": {"p50": 2 * told, "p95": 3 * told},
+        "p50_interval_ms": [1.9 * told, 2.1 * told],
+        "predicted": {"total_ms": told},
+    }
+    return {"schema": 1, "plans": [one], "requests": 50, "backend": "formula", "same_ms": -0.25}
+
+
+def simulated_of(report):
+    placement = str(report.outcome.recommended.placement)
+    tail = {"latency_ms": [10.0, 50.0, 80.0], "share_above": [1.0, 0.04, 0.001]}
+    about = {"schema": 1, "placement": placement, "workload": "Poisson", "requests": 9}
+    return {**about, "tail": tail}
+
+
+def test_what_was_measured_and_simulated_since_stands_beside_what_was_predicted(report, tmp_path):
+    placement = str(report.outcome.recommended.placement)
+    (tmp_path / "measured.json").write_text(json.dumps(measured_of(report)))
+    (tmp_path / "simulated.json").write_text(json.dumps(simulated_of(report)))
+    found = checks.read_checks(tmp_path, {placement})
+    assert found.measured[0].error == pytest.approx(-0.5)
+    page = render(report.asked, report.outcome, report.doubts, checks=found)
+    assert {"checks", "figure-measured", "figure-tail"} <= {*read(page).ids}
+    text = visible(page)
+    assert "off by 50.0% on average" in text
+    assert "One request in twenty takes longer than 50 ms" in text
+
+
+def test_what_was_measured_of_another_plan_is_left_out(report, tmp_path):
+    (tmp_path / "measured.json").write_text(json.dumps(measured_of(report, "another")))
+    (tmp_path / "simulated.json").write_text(json.dumps(simulated_of(report)))
+    found = checks.read_checks(tmp_path, {"something else"})
+    assert (found.measured, found.tail) == ((), None)
+    assert checks.read_checks(tmp_path / "nowhere", ()) == checks.Checks()
+
+
+@pytest.mark.parametrize(
+    "text", ["no json", "[]", '{"schema": 2}', '{"schema": 1}', '{"schema": NaN}']
+)
+def test_a_broken_measurement_is_refused(text, tmp_path):
+    (tmp_path / "measured.json").write_text(text)
+    with pytest.raises(UserError):
+        checks.read_checks(tmp_path, ())

@@ -53,7 +53,7 @@ def parts(judged: Judged) -> dict[str, float]:
 def drawing(report: Report) -> Drawing:
     """One bar for each baseline and each cut."""
     bars = [bar for bar in report.bars if math.isfinite(sum(parts(bar[1]).values()))]
-    figure = empty("ms, median of a request that is sent", "")
+    figure = empty("median ms if sent", "")
     end = _end(bars)
     for name, colour in PARTS.items():
         figure.add_trace(

@@ -15,6 +15,7 @@ COMMANDS = {
     "profile": ("profile", "time the parts of a model on this machine"),
     "plan": ("plan", "where to cut, and where to run the parts: latency, leakage, money"),
     "simulate": ("simulate", "a plan under load: tails, cold starts, money"),
+    "explain": ("explain_plan", "what a plan rests on, and why not another placement"),
 }
 _LISTED = "\n".join(f"  {name:<12} {what}" for name, (_, what) in COMMANDS.items())
 HELP = f"""\

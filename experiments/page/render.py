@@ -10,6 +10,7 @@ from plotly.offline import get_plotlyjs
 
 from experiments.page import words
 from experiments.page.details import DETAILS
+from experiments.page.drawing import asset
 from experiments.page.expenses import EXPENSES
 from experiments.page.flags import FLAGS, Flag, explain
 from experiments.page.marks import DASH_ARRAYS, SHAPES
@@ -75,16 +76,12 @@ def render(
         figures=drawn,
         link=None if link is None else _describe(link),
         csv=f"data:text/csv;base64,{table}",
-        css=_asset("page.css"),
-        script=_asset("page.js"),
+        css=asset("experiments.page", "page.css"),
+        script=asset("experiments.page", "draw.js") + asset("experiments.page", "page.js"),
         plotly=Markup(get_plotlyjs()),  # noqa: S704  # the library's own code
         shapes=SHAPES,
         dashes=DASH_ARRAYS,
     )
-
-
-def _asset(name: str) -> Markup:
-    return Markup((files("experiments.page") / name).read_text("utf-8"))  # noqa: S704
 
 
 def _template() -> Template:

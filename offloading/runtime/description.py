@@ -35,7 +35,7 @@ def described(value: Any) -> Any:
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value
-    if isinstance(value, Sequence):
+    if isinstance(value, list | tuple):
         return [described(part) for part in value]
     raise ArtefactError(f"{value!r} cannot be written into an artefact")
 

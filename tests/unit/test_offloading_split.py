@@ -47,7 +47,7 @@ def test_a_residual_net_is_itself_behind_cuts_of_one_tensor_and_of_two(tmp_path,
             assert torch.equal(client.request(image).logits, model(image[None]))
 
 
-@pytest.mark.parametrize("later", [["relu3"], ["conv2", "relu3"], ["output"]])
+@pytest.mark.parametrize("later", [["relu3"], ["conv2", "output"]])
 def test_a_chain_of_segments_is_the_model_and_each_says_what_it_did(tmp_path, later):
     model = lenet()
     count = 2 + len(later)
@@ -82,8 +82,10 @@ DEFENDED = {
 }
 
 
-@pytest.mark.parametrize("name", DEFENDED)
-@pytest.mark.parametrize("later", [[], ["relu3"]], ids=["two", "three"])
+@pytest.mark.parametrize(
+    ("name", "later"),
+    [*((name, []) for name in DEFENDED), *((name, ["relu3"]) for name in ("student", "pruned"))],
+)
 def test_a_defended_deployment_answers_as_it_does_in_the_benchmark(tmp_path, name, later):
     made = deployment(lenet(), "relu1", defense=DEFENDED[name](), fit=train())
     folder = exported(tmp_path, made, later_cuts=later)

@@ -117,6 +117,8 @@ def _located(node: Mapping[str, Any], trusted: Sequence[str]) -> Any:
             "name its module with --trust if you know it"
         )
     module, _, name = path.rpartition(".")
+    if name.startswith("_"):
+        raise ArtefactError(f"the artefact names {path!r}, which is nobody else's to call")
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:

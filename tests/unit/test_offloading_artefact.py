@@ -128,6 +128,7 @@ def test_a_plan_that_was_changed_after_it_was_named_is_refused(copied):
         ("model", "splitbench.data.fetch.fetch"),
         ("model", "splitbench.models.torchvision.tv.resnet18"),
         ("model", "splitbench.models.torchvision.make_layers"),
+        ("model", "splitbench.models.torchvision._load"),
         ("model", "splitbench.models.nowhere.Model"),
         ("model", "splitbench.models.lenet5.Nothing"),
         ("model", "defenses.no_defense.NoDefense"),

@@ -211,9 +211,12 @@ def test_with_a_certificate_nothing_is_said_in_clear(plan, head, tmp_path):
             asked(guarded, head, timeout_s=10.0).request(images(1))
 
 
-def test_a_token_must_not_be_empty_and_a_certificate_needs_its_key(tmp_path):
-    with pytest.raises(ValueError, match="empty"):
-        Access(token="")
+def test_a_token_is_one_line_and_a_certificate_needs_its_key(tmp_path):
+    for token in ("", " ", "two\nlines", "naïve"):
+        with pytest.raises(ValueError, match="token"):
+            Access(token=token)
+        with pytest.raises(ValueError, match="token"):
+            Credentials(token=token)
     with pytest.raises(ValueError, match="its key"):
         Access(certificate=tmp_path)
 

@@ -11,6 +11,7 @@ from defenses.gaussian_noise import GaussianNoise
 from defenses.quantization import Quantization
 from defenses.secret_rotation import SecretRotation
 from defenses.structured_pruning import StructuredPruning
+from splitbench.codecs.jpeg import Jpeg
 from splitbench.codecs.uniform import Uniform
 from splitbench.data.images import LabeledImages
 from splitbench.rng import stream
@@ -106,6 +107,16 @@ def test_a_lossy_codec_of_the_experiment_travels_along(tmp_path):
         answer = client.request(images(1))
         assert torch.equal(answer.logits, made.predict(release))
         assert answer.payload_bytes < 6 * 28 * 28
+
+
+def test_the_image_itself_can_be_sent_as_a_photograph(tmp_path):
+    made = deployment(lenet(), "input", codec=Jpeg(quality=50))
+    with running(exported(tmp_path, made)) as client:
+        release = made.transmit(images(1), generator=stream(0, "x"))
+        answer = client.request(images(1))
+        assert torch.equal(answer.logits, made.predict(release))
+        assert answer.payload_bytes == int(release.payload_bytes) == answer.sent_bytes - 44
+        assert 0 < answer.received_bytes < 1000
 
 
 def test_fresh_noise_is_drawn_for_every_message_unless_a_generator_is_given(tmp_path):

@@ -102,7 +102,7 @@ class Server:
                 pair = (access.key.read_bytes(), access.certificate.read_bytes())
                 port = self._server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
         except RuntimeError as error:
-            raise OSError(f"cannot listen at {address}: is it taken?") from error
+            raise OSError(f"cannot listen at {address}: is it taken, or elsewhere?") from error
         finally:
             if mask is not None:
                 os.umask(mask)

@@ -262,6 +262,15 @@ def test_a_segment_holds_no_weights_of_another_one(plan):
 def test_an_artefact_is_never_written_over(plan):
     with pytest.raises(ArtefactError, match="there already"):
         export(deployment(lenet(), "relu1"), plan, model=LENET, images=images(1), classes=10)
+    assert load_stage(folder_of(plan, 1)), "what was there is there"
+
+
+def test_what_answers_otherwise_than_the_deployment_is_not_left_behind(tmp_path):
+    made = deployment(lenet(), "relu1")
+    made.split.server.register_forward_hook(lambda module, given, logits: logits + 1)
+    with pytest.raises(ArtefactError, match="answer otherwise"):
+        export(made, tmp_path / "plan", model=LENET, images=images(1), classes=10)
+    assert not list((tmp_path / "plan").iterdir())
 
 
 def test_a_description_of_another_model_is_found_out_before_anybody_serves_it(tmp_path):

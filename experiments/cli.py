@@ -14,6 +14,8 @@ COMMANDS = {
     "demo": ("demo", "the whole path on embedded real images, in minutes"),
     "profile": ("profile", "time the parts of a model on this machine"),
     "plan": ("plan", "where to cut, and where to run the parts: latency, leakage, money"),
+    "export": ("export", "write the segments of a split model as artefacts, ready to be served"),
+    "serve": ("serve", "run one exported segment behind an address"),
     "simulate": ("simulate", "a plan under load: tails, cold starts, money"),
     "explain": ("explain_plan", "what a plan rests on, and why not another placement"),
 }

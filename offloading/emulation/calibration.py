@@ -88,7 +88,13 @@ class Calibration:
             )
 
 
-def calibrate(emulation: Emulation, hop: Hop, *, repeats: int = _REPEATS) -> Calibration:
+def calibrate(
+    emulation: Emulation,
+    hop: Hop,
+    *,
+    sizes: Sequence[int] | None = None,
+    repeats: int = _REPEATS,
+) -> Calibration:
     """Send messages of several sizes over an open emulation and fit a link to their times.
 
     Nothing is measured where nothing is held back: there the link is the formula.
@@ -96,6 +102,8 @@ def calibrate(emulation: Emulation, hop: Hop, *, repeats: int = _REPEATS) -> Cal
     Args:
         emulation: Within its ``with`` block.
         hop: Which of its links; one without a trace.
+        sizes: Of the messages, at least two, in bytes; None takes as many of the usual ones as are
+            quick on this link.
         repeats: Timed messages of each size and direction.
 
     Raises:
@@ -104,7 +112,7 @@ def calibrate(emulation: Emulation, hop: Hop, *, repeats: int = _REPEATS) -> Cal
     link = emulation.known(*hop)
     if hop in emulation.traces:
         raise EmulationError(f"the link of {hop} changes with a trace: calibrate one without it")
-    sizes = _sizes(link)
+    sizes = _quick(link) if sizes is None else sorted(sizes)
     orders = [(size, 1) for size in sizes] + [(1, size) for size in sizes]
     # The first messages open the window of the connection. Then sizes take turns: what disturbs
     # the machine meanwhile disturbs all of them.
@@ -155,7 +163,7 @@ def fitted(
     )
 
 
-def _sizes(link: Link) -> list[int]:
+def _quick(link: Link) -> list[int]:
     needed = [size for size in SIZES if size >= BULK_BYTES][:2]
     slower = min(link.up_mbps, link.down_mbps)
     quick = [size for size in SIZES if 8 * size / (slower * 1000) <= _SLOWEST_MS]

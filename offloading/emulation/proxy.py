@@ -62,9 +62,10 @@ class Proxy:
                 near, _ = self.listener.accept()
             except OSError:  # closed
                 return
-            threading.Thread(target=self._connect, args=(near,), daemon=True).start()
+            threading.Thread(target=self.carry, args=(near,), daemon=True).start()
 
-    def _connect(self, near: socket.socket) -> None:
+    def carry(self, near: socket.socket) -> None:
+        """Serve one connection until both sides have ended it."""
         try:
             far = self.dial()
         except OSError:  # nobody is there: the near side sees its connection end
@@ -74,8 +75,10 @@ class Proxy:
             if peer.family != socket.AF_UNIX:
                 peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         up, down = self._ways
-        up.carry(near, far)
-        down.carry(far, near)
+        with near, far:
+            workers = [*up.start(near, far), *down.start(far, near)]
+            for worker in workers:
+                worker.join()
 
 
 class _Way:
@@ -87,10 +90,15 @@ class _Way:
         piece = direction.mbps * 1000 / 8 * _PIECE_MS
         self.piece = int(min(max(piece, _SMALLEST), _LARGEST))
 
-    def carry(self, source: socket.socket, target: socket.socket) -> None:
+    def start(self, source: socket.socket, target: socket.socket) -> list[threading.Thread]:
         under_way: queue.Queue[tuple[float, bytes]] = queue.Queue(_WAITING)
-        for work, peer in ((self._take, source), (self._deliver, target)):
-            threading.Thread(target=work, args=(peer, under_way), daemon=True).start()
+        workers = [
+            threading.Thread(target=work, args=(peer, under_way), daemon=True)
+            for work, peer in ((self._take, source), (self._deliver, target))
+        ]
+        for worker in workers:
+            worker.start()
+        return workers
 
     def _take(self, source: socket.socket, under_way: queue.Queue[tuple[float, bytes]]) -> None:
         piece = b"."

@@ -142,6 +142,21 @@ class Cuttable:
         place = self._place(cut)
         return Split(self._places[place], self._parts.client(place), self._parts.server(place))
 
+    def middle(self, near: str | Cut, far: str | Cut) -> nn.Module:
+        """What lies between two cuts: features at the nearer one to those at the farther one.
+
+        ``server_far(middle(client_near(x))) == model(x)``, bitwise on a CPU. As of `split`: in eval
+        mode, with its own copies of the parameters, under the model's names.
+
+        Raises:
+            CutError: As `find`, or the second cut does not come after the first.
+        """
+        begin, end = self._place(near), self._place(far)
+        if end <= begin:
+            names = self._places[begin].name, self._places[end].name
+            raise CutError(f"nothing lies between {names[0]!r} and {names[1]!r}, in this order")
+        return self._parts.middle(begin, end)
+
     def taps(self, names: Iterable[str]) -> tuple[dict[str, Cut], nn.Module]:
         """One client for several cuts, as `Taps` wraps it: images to a dict of tuples."""
         places = {self.find(name).name: self._place(name) for name in names}

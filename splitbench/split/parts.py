@@ -72,22 +72,19 @@ class Parts:
 
     def server(self, place: int) -> fx.GraphModule:
         """Tuple of live tensors to what the model returns; its own copy of the parameters."""
-        graph = fx.Graph()
-        features = graph.placeholder("features")
-        live = self.live(place)
-        env: dict[fx.Node, fx.node.Argument] = {
-            step.node: graph.call_function(operator.getitem, (features, k))
-            for k, step in enumerate(live)
-        }
-        tensor = env[live[0].node]
-        for i in sorted(self.server_steps(place)):
-            step = self.steps[i]
-            if step.inquires and not all(n in env for n in step.node.all_input_nodes):
-                env[step.node] = _rebuilt(graph, tensor, step.single, step.pair)
-            else:
-                env[step.node] = graph.node_copy(step.node, env.__getitem__)
+        graph, env = self._continuation(place, self.server_steps(place))
         graph.output(fx.map_arg(self._output.args[0], env.__getitem__))
         return self._module(graph, "Server")
+
+    def middle(self, near: int, far: int) -> fx.GraphModule:
+        """Live tensors of one place to those of a later one; its own copy of the parameters."""
+        roots = {step.index for step in self.live(far)}
+        roots |= {i for i in self._checks if near < i <= far}
+        live = {step.index for step in self.live(near)}
+        steps = self._ancestors(roots - live, stop=live, asked_after=near)
+        graph, env = self._continuation(near, steps)
+        graph.output(tuple(env[step.node] for step in self.live(far)))
+        return self._module(graph, "Middle")
 
     @cached_property
     def _output(self) -> fx.Node:
@@ -120,6 +117,26 @@ class Parts:
         for i in sorted(self.client_steps(places) | {0}):
             node = self.steps[i].node
             env[node] = graph.node_copy(node, env.__getitem__)
+        return graph, env
+
+    def _continuation(
+        self, place: int, steps: Iterable[int]
+    ) -> tuple[fx.Graph, dict[fx.Node, fx.node.Argument]]:
+        """A graph that takes the live tensors of a place and runs these steps after it."""
+        graph = fx.Graph()
+        features = graph.placeholder("features")
+        live = self.live(place)
+        env: dict[fx.Node, fx.node.Argument] = {
+            step.node: graph.call_function(operator.getitem, (features, k))
+            for k, step in enumerate(live)
+        }
+        tensor = env[live[0].node]
+        for i in sorted(steps):
+            step = self.steps[i]
+            if step.inquires and not all(n in env for n in step.node.all_input_nodes):
+                env[step.node] = _rebuilt(graph, tensor, step.single, step.pair)
+            else:
+                env[step.node] = graph.node_copy(step.node, env.__getitem__)
         return graph, env
 
     def _ancestors(

@@ -1,5 +1,7 @@
 """Live sets, composition and names of cuts, on small graphs whose answer is known by hand."""
 
+from itertools import combinations
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -252,6 +254,32 @@ def test_server_after_client_is_the_model_bitwise_at_every_cut_and_other_batch_s
             torch.testing.assert_close(got, wanted, rtol=0, atol=0, msg=f"{cut.name}: {{}}")
             shapes = [tuple(tensor.shape) for tensor in features]
             assert shapes == [(len(images), *spec.shape) for spec in cut.tensors], cut.name
+
+
+@pytest.mark.parametrize("toy", TOYS)
+def test_three_parts_are_the_model_bitwise_at_every_pair_of_cuts(toy):
+    model = build(toy)
+    cuttable = Cuttable(model, IMAGES[:1])
+    wanted = model(IMAGES)
+    for near, far in combinations(cuttable.cuts("all"), 2):
+        crossing = cuttable.middle(near, far)(cuttable.split(near).client(IMAGES))
+        got = cuttable.split(far).server(crossing)
+        torch.testing.assert_close(got, wanted, rtol=0, atol=0, msg=f"{near.name}, {far.name}: {{}}")
+
+
+def test_nothing_lies_between_two_cuts_in_the_wrong_order():
+    cuttable = Cuttable(build(Residual), IMAGES)
+    with pytest.raises(CutError, match="between 'relu' and 'stem'"):
+        cuttable.middle("relu", "stem")
+    with pytest.raises(CutError, match="between 'stem' and 'stem'"):
+        cuttable.middle("stem", "stem")
+
+
+def test_a_middle_has_its_own_weights_and_only_those_that_it_needs():
+    model = build(Residual)
+    middle = Cuttable(model, IMAGES).middle("stem", "conv1")
+    assert set(middle.state_dict()) == {"conv1.weight", "conv1.bias"}
+    assert middle.state_dict()["conv1.weight"].data_ptr() != model.conv1.weight.data_ptr()
 
 
 @pytest.mark.parametrize("toy", TOYS)

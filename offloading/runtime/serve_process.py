@@ -1,0 +1,122 @@
+"""The process behind an address: ``python -m offloading.runtime.serve_process DIR``."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import grpc
+import torch
+
+from offloading.runtime import wire
+from offloading.runtime.artefact import MANIFEST
+from offloading.runtime.errors import ArtefactError
+from offloading.runtime.segments import load_stage
+from offloading.runtime.server import Access, Server, is_local
+from offloading.runtime.transport import Credentials, GrpcTransport
+from offloading.runtime.worker import Worker
+
+Say = Callable[[str], object]
+
+
+def parser(**words: str) -> argparse.ArgumentParser:
+    """The options, whoever calls."""
+    found = argparse.ArgumentParser(**words)  # type: ignore[arg-type]
+    found.add_argument("folder", type=Path, metavar="DIR")
+    found.add_argument("--host", default="127.0.0.1")
+    found.add_argument("--port", type=int, default=0)
+    found.add_argument("--address")
+    found.add_argument("--token-file", type=Path)
+    found.add_argument("--cert", type=Path)
+    found.add_argument("--key", type=Path)
+    found.add_argument("--next", metavar="ADDRESS")
+    found.add_argument("--next-token-file", type=Path)
+    found.add_argument("--next-root", type=Path)
+    found.add_argument("--trust", action="append", default=[], metavar="MODULE")
+    found.add_argument("--threads", type=int, default=1)
+    found.add_argument("--parallel", type=int, default=1)
+    found.add_argument("--device", default="cpu")
+    return found
+
+
+def serve(options: argparse.Namespace, *, say: Say, warn: Say) -> None:
+    """Serve until the process is told to end (SIGINT, SIGTERM).
+
+    Args:
+        options: Of `parser`.
+        say: Given one line when requests are taken: a JSON object with ``address``, ``plan``,
+            ``segment``, ``pid``.
+        warn: Given a sentence where anybody on the network may read or ask.
+
+    Raises:
+        ArtefactError: The folder holds no segment that can be served.
+        OSError: A file cannot be read, or the address is taken.
+        ValueError: An option does not make sense.
+    """
+    torch.set_num_threads(options.threads)
+    address = options.address or f"{options.host}:{options.port}"
+    access = Access(token=_token(options.token_file), certificate=options.cert, key=options.key)
+    if not is_local(address) and (access.certificate is None or access.token is None):
+        warn(f"{address} is open to others: without --cert all is sent in clear, without "
+             "--token-file anybody may ask\n")  # fmt: skip
+    worker = _worker(options)
+    server = Server(worker, address, access)
+    ending = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ending.set())
+    server.start()
+    manifest = worker.stage.manifest
+    ready = {
+        "address": server.address,
+        "plan": manifest.deployed.id,
+        "segment": manifest.segment,
+        "pid": os.getpid(),
+    }
+    say(json.dumps(ready) + "\n")
+    ending.wait()
+    server.stop()
+
+
+def _worker(options: argparse.Namespace) -> Worker:
+    if not (options.folder / MANIFEST).exists() and (options.folder / "segment1").is_dir():
+        raise ArtefactError(f"serve one segment: {options.folder / 'segment1'}, or one after it")
+    stage = load_stage(options.folder, trust=options.trust, device=options.device)
+    classes = stage.manifest.deployed.classes
+    if options.next is None:
+        return Worker(stage, None, options.parallel, options.device)
+    onwards = GrpcTransport(
+        options.next,
+        Credentials(token=_token(options.next_token_file), root=options.next_root),
+    )
+
+    def forward(message: bytes, timeout_s: float) -> wire.Reply:
+        return onwards.ask(message, classes=classes, timeout_s=timeout_s)
+
+    return Worker(stage, forward, options.parallel, options.device)
+
+
+def _token(path: Path | None) -> str | None:
+    return None if path is None else path.read_text(encoding="utf-8").strip()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run it; a mistake ends in one sentence and exit code 2."""
+
+    def say(text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    try:
+        serve(parser().parse_args(list(arguments)), say=say, warn=sys.stderr.write)
+    except (ArtefactError, OSError, ValueError, grpc.RpcError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

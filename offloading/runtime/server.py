@@ -1,0 +1,141 @@
+"""A segment behind an address: gRPC, with bytes as they are."""
+
+import hmac
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from offloading.runtime import wire
+from offloading.runtime.errors import Refused, RequestFailed, WireError
+from offloading.runtime.trace import now_ns
+from offloading.runtime.transport import METHOD, TOKEN_KEY, TOKEN_SCHEME
+from offloading.runtime.worker import MOST_SECONDS, Worker
+
+THREADS = 8  # requests that are read at a time
+WAITING = 4 * THREADS  # requests that are let in; others are refused at once
+LOCAL = ("localhost", "127.", "[::1]", "unix:", "unix-abstract:")
+_SERVICE, _, _NAME = METHOD.removeprefix("/").partition("/")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """Who may ask, and how.
+
+    Attributes:
+        token: Requests without it are refused; None asks for none.
+        certificate: File with the server's certificate (PEM); None speaks in clear.
+        key: File with its private key.
+    """
+
+    token: str | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("a certificate needs its key, and a key its certificate")
+        if self.token is not None and not self.token:
+            raise ValueError("the token is empty: anybody could show it")
+
+
+def is_local(address: str) -> bool:
+    """Whether only this machine reaches an address."""
+    return address.startswith(LOCAL)
+
+
+class Server:
+    """Serves one segment.
+
+    Args:
+        worker: Computes.
+        address: ``host:port``, where port 0 chooses one, or ``unix:PATH``.
+        access: Who may ask.
+
+    Attributes:
+        address: Where it listens, with the port that was chosen.
+
+    Raises:
+        OSError: It cannot listen there, or a file cannot be read.
+    """
+
+    def __init__(self, worker: Worker, address: str, access: Access | None = None) -> None:
+        self.worker = worker
+        self._token = (access or Access()).token
+        self._server = grpc.server(
+            ThreadPoolExecutor(THREADS),
+            maximum_concurrent_rpcs=WAITING,
+            options=[
+                ("grpc.max_receive_message_length", wire.CHUNK_BYTES),
+                ("grpc.so_reuseport", 0),  # who comes second is told that the port is taken
+            ],
+        )
+        handler = grpc.stream_unary_rpc_method_handler(self._run)
+        self._server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler(_SERVICE, {_NAME: handler})]
+        )
+        self._health = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self.address = self._listen(address, access or Access())
+
+    def start(self) -> None:
+        """Take requests."""
+        self._server.start()
+        for name in ("", _SERVICE):
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    def stop(self, grace_s: float = 1.0) -> None:
+        """Take no more requests; those that are being answered have so long to end."""
+        self._health.enter_graceful_shutdown()
+        self._server.stop(grace_s).wait()
+
+    def _listen(self, address: str, access: Access) -> str:
+        mask = os.umask(0o077) if address.startswith("unix:") else None  # the socket is the user's
+        try:
+            if access.certificate is None or access.key is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                pair = (access.key.read_bytes(), access.certificate.read_bytes())
+                port = self._server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+        except RuntimeError as error:
+            raise OSError(f"cannot listen at {address}: is it taken?") from error
+        finally:
+            if mask is not None:
+                os.umask(mask)
+        host, colon, wanted = address.rpartition(":")
+        return f"{host}:{port}" if colon and wanted == "0" else address
+
+    def _run(self, pieces: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        try:
+            self._admit(context)
+            whole = self._read(pieces)
+            remaining = context.time_remaining()
+            return self.worker.answer(whole, received_ns=now_ns(), remaining_s=remaining)
+        except (Refused, RequestFailed) as error:
+            context.abort(grpc.StatusCode[error.status], str(error))
+            raise  # what `abort` does, too
+
+    def _admit(self, context: grpc.ServicerContext) -> None:
+        """Refuse who may not ask, and who would keep a thread for ever."""
+        if self._token is not None:
+            shown = dict(context.invocation_metadata()).get(TOKEN_KEY, "")
+            wanted = TOKEN_SCHEME + self._token
+            if not hmac.compare_digest(str(shown).encode(), wanted.encode()):
+                raise Refused("UNAUTHENTICATED", "the token is missing or wrong")
+        if not context.time_remaining() <= MOST_SECONDS:
+            raise Refused("INVALID_ARGUMENT", f"set a deadline of at most {MOST_SECONDS:.0f} s")
+
+    def _read(self, pieces: Iterator[bytes]) -> bytes:
+        first = next(pieces, b"")
+        found = self.worker.admit(first[: wire.HEADER_BYTES])
+        try:
+            return wire.gathered(chain([first], pieces), most=wire.HEADER_BYTES + found.length)
+        except WireError as error:
+            raise Refused("INVALID_ARGUMENT", str(error)) from error
+        except OverflowError as error:
+            raise Refused("RESOURCE_EXHAUSTED", str(error)) from error

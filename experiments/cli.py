@@ -13,6 +13,8 @@ usage: splitbench COMMAND [ARGUMENTS]
   leaderboard  make tables and a page of the records
   facts        what papers found of defenses, beside what was measured here
   demo         the whole path on embedded real images, in minutes
+  profile      time the parts of a model on this machine
+  plan         where to cut, and where to run the parts: latency, leakage, money
 
 examples:
   splitbench run defense=gaussian_noise defense.noise_std=1.0
@@ -48,6 +50,18 @@ def _facts(arguments: Sequence[str]) -> int:
     return main(arguments)
 
 
+def _profile(arguments: Sequence[str]) -> int:
+    from experiments.profile import main
+
+    return main(arguments)
+
+
+def _plan(arguments: Sequence[str]) -> int:
+    from experiments.plan import main
+
+    return main(arguments)
+
+
 def _demo(arguments: Sequence[str]) -> int:
     from experiments.demo import main
 
@@ -60,6 +74,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "leaderboard": _leaderboard,
     "facts": _facts,
     "demo": _demo,
+    "profile": _profile,
+    "plan": _plan,
 }
 
 

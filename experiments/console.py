@@ -22,8 +22,8 @@ SECONDS_BETWEEN_LINES = 15.0
 class Meter(Protocol):
     """Shows how far one stage has come."""
 
-    def __call__(self, step: int, steps: int, loss: float) -> None:
-        """Report one step."""
+    def __call__(self, step: int, steps: int, loss: float | None = None) -> None:
+        """Report one step, and the loss where there is one."""
 
 
 class Reporter:
@@ -51,34 +51,38 @@ class Reporter:
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.4g}"),
+            TextColumn("{task.fields[loss]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=self.console) as progress:
-            task = progress.add_task(f"[dim]\\[{self.label}][/dim] {name}", total=None, loss=0.0)
+            task = progress.add_task(f"[dim]\\[{self.label}][/dim] {name}", total=None, loss="")
 
-            def meter(step: int, steps: int, loss: float) -> None:
-                progress.update(task, completed=step, total=steps, loss=loss)
+            def meter(step: int, steps: int, loss: float | None = None) -> None:
+                progress.update(task, completed=step, total=steps, loss=_said(loss).lstrip(", "))
 
             yield meter
 
     @contextmanager
     def _lines(self, name: str) -> Iterator[Meter]:
         began = said = time.monotonic()
-        last: tuple[int, float] | None = None
+        last: tuple[int, float | None] | None = None
 
-        def meter(step: int, steps: int, loss: float) -> None:
+        def meter(step: int, steps: int, loss: float | None = None) -> None:
             nonlocal said, last
             last = steps, loss
             now = time.monotonic()
             if now - said >= SECONDS_BETWEEN_LINES and step < steps:
                 said = now
                 left = (now - began) / step * (steps - step)
-                self.say(f"{name}: step {step} of {steps}, loss {loss:.4g}, {left:.0f} s left")
+                self.say(f"{name}: step {step} of {steps}{_said(loss)}, {left:.0f} s left")
 
         yield meter
         seconds = time.monotonic() - began
-        end = f", {last[0]} steps, loss {last[1]:.4g}" if last is not None else ""
+        end = f", {last[0]} steps{_said(last[1])}" if last is not None else ""
         self.say(f"{name}: done in {seconds:.1f} s{end}")
+
+
+def _said(loss: float | None) -> str:
+    return "" if loss is None else f", loss {loss:.4g}"

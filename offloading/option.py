@@ -22,7 +22,7 @@ class Option:
         accuracy_drop: Against the undefended model; a share, positive is worse.
         share_sent: Of the images of which a message is sent; the device answers the others.
         exact: The undefended features in a lossless codec: later cuts can be computed from it.
-        record: Where the numbers are from; empty where nothing was recorded.
+        defense, codec: The expressions that build them.
     """
 
     cut: str
@@ -37,7 +37,8 @@ class Option:
     server_extra_ms: float = 0.0
     share_sent: float = 1.0
     exact: bool = False
-    record: str = ""
+    defense: str = ""
+    codec: str = ""
 
     def __post_init__(self) -> None:
         if not (self.payload_bytes >= 0 and 0 <= self.share_sent <= 1):

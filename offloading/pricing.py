@@ -42,6 +42,11 @@ class Pricing(Described, ABC):
     def servers(self, use: Use) -> Array:
         """How many requests the tier works on at a time; infinite where it grows at once."""
 
+    def dearer(self, factor: float) -> "Pricing":
+        """The same at prices times a factor."""
+        del factor
+        return self
+
     @property
     def stretch(self) -> float:
         """How much longer computing takes because little of the tier was bought; 1 is not."""
@@ -89,6 +94,11 @@ class Hourly(Pricing):
         self.usd_per_hour = usd_per_hour
         self.parallel = parallel
         self.busy = busy
+
+    def dearer(self, factor: float) -> "Hourly":
+        """At another rent."""
+        rent = self.usd_per_hour * factor
+        return Hourly(usd_per_hour=rent, parallel=self.parallel, busy=self.busy)
 
     def machines(self, use: Use) -> Array:
         """How many are rented, at least one."""
@@ -144,6 +154,16 @@ class Function(Pricing):
         self.memory_mb = memory_mb
         self.processor_mb = processor_mb
         self.granularity_ms = granularity_ms
+
+    def dearer(self, factor: float) -> "Function":
+        """At other prices of memory and requests."""
+        return Function(
+            usd_per_gb_second=self.usd_per_gb_second * factor,
+            usd_per_request=self.usd_per_request * factor,
+            memory_mb=self.memory_mb,
+            processor_mb=self.processor_mb,
+            granularity_ms=self.granularity_ms,
+        )
 
     def billed_ms(self, use: Use) -> Array:
         """Computing, waiting and starting, rounded up."""

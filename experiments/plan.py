@@ -1,0 +1,202 @@
+"""``splitbench plan``: where to cut a model, and where to run the parts."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from rich.table import Table
+
+from experiments.console import Reporter
+from experiments.errors import UserError
+from experiments.explain import sentence
+from experiments.leaderboard import write
+from experiments.planning import Question, question
+from offloading.plan import Plan
+from offloading.planner import Judged, Outcome
+from offloading.sensitivity import Change, changes
+
+SCHEMA = 1
+SHOWN = 12  # plans of the front in the terminal
+WIDTH = 160  # where there is no terminal to ask
+HELP = """\
+Place the parts of a model on device, edge, cloud machine and function: the exact front of latency,
+leakage, money and accuracy over all placements, and the one to take under your limits.
+
+usage: splitbench plan [KEY=VALUE ...]
+
+  model=NAME data=NAME       which model on which data; records must have measured it
+  records=PATH               a folder of `splitbench run`, or a leaderboard.csv
+  scenario=NAME              tiers and links: phone_5g, phone_lte, jetson_wifi, laptop_fiber, ...
+    scenario.tiers.phone.slowdown=4       scenario.tiers.phone.profile=phone.json
+    scenario.hops.phone.edge.link.up_mbps=3
+  workload=NAME price=NAME   what is asked, and what it costs
+  limits.deadline_ms=100     for limits.percentile (50 or 95) of the requests
+  limits.leakage=0.3         most L at any tier that is not trusted
+  limits.usd_per_million=5   limits.accuracy_drop=0.01   limits.device_joules=0.5
+  limits.at_least=layer2     stays on the device
+  minimise=latency_ms        what to have the least of within the limits
+  only=[phone,cloud]         tiers that may be used
+  profile=FILE               made by `splitbench profile`; otherwise made here
+  out=plan                   where plan.json, front.csv and report.html go
+
+Numbers are marked: measured, predicted (computed from measurements), or assumed.
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Plan, print, write; user errors end in one sentence and exit code 2."""
+    words = list(arguments)
+    if {"-h", "--help"} & set(words):
+        sys.stdout.write(HELP)
+        return 0
+    try:
+        asked = question(words, Reporter("plan"))
+        try:
+            outcome = asked.planner.outcome(asked.constraints, minimise=asked.config["minimise"])
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        doubts = changes(asked.planner, asked.constraints, minimise=asked.config["minimise"])
+        folder = Path(asked.config["out"])
+        write(folder / "plan.json", document(asked, outcome))
+        write(folder / "front.csv", front_csv(outcome))
+    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
+        sys.stderr.write(f"error: {sentence(error)}\n")
+        return 2
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console.print(front_table(asked, outcome))
+    for line in (*verdict(asked, outcome), *doubt_words(doubts)):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    console.print(f"plan: {folder / 'plan.json'}\nfront: {folder / 'front.csv'}")
+    return 0
+
+
+def document(asked: Question, outcome: Outcome) -> str:
+    """The plan as JSON: what was asked, and every plan of the front with its figures."""
+    chosen = outcome.recommended
+    plans = [judged.plan for judged in outcome.front]
+    if chosen is not None and chosen not in plans:
+        plans.insert(0, chosen)
+    return json.dumps(
+        {
+            "schema": SCHEMA,
+            "config": asked.config,
+            "run": list(asked.run),
+            "model": asked.evidence.model,
+            "records": asked.evidence.source,
+            "profile": json.loads(asked.planner.profile.to_json()),
+            "limits": asked.constraints.words(),
+            "considered": outcome.considered,
+            "recommended": None if chosen is None else plans.index(chosen),
+            "plans": [plan.to_dict() for plan in plans],
+            "baselines": {name: j.plan.to_dict() for name, j in outcome.baselines.items()},
+        },
+        indent=1,
+        allow_nan=False,
+    )
+
+
+def front_csv(outcome: Outcome) -> str:
+    """The front and the baselines, one line each."""
+    import pandas as pd
+
+    lines = [{"kind": "front", **_line(j.plan)} for j in outcome.front]
+    lines += [{"kind": name, **_line(j.plan)} for name, j in outcome.baselines.items()]
+    return pd.DataFrame(lines).to_csv(index=False)
+
+
+def front_table(asked: Question, outcome: Outcome) -> Table:
+    """Recommended plan, baselines, and the beginning of the front."""
+    scenario, limits = asked.planner.scenario, asked.constraints
+    more = max(len(outcome.front) - SHOWN, 0)
+    table = Table(
+        title=f"{asked.planner.profile.model}, {scenario.name}, {limits.words()}",
+        caption=f"{outcome.considered:,} placements, {len(outcome.front)} of them on the front"
+        + (f" ({more} more in front.csv)" if more else "")
+        + "; ~ predicted, ? rests on an assumption",
+    )
+    table.add_column("")
+    table.add_column("placement", overflow="fold")
+    for name in ("p50 ms", "p95 ms", "L", "$ / million", "accuracy", "bytes"):
+        table.add_column(name, justify="right")
+    table.add_column("exceeds", overflow="fold")
+    for mark, judged in _rows(outcome):
+        table.add_row(mark, str(judged.plan.placement), *_cells(judged.plan), _over(judged))
+    return table
+
+
+def verdict(asked: Question, outcome: Outcome) -> Iterator[str]:
+    """What to do, in a sentence or two."""
+    plan = outcome.recommended
+    if plan is None:
+        yield f"No placement keeps all limits ({asked.constraints.words()})."
+        for name, value in outcome.nearest.items():
+            least = "impossible whatever it is" if value is None else f"least possible {value:.4g}"
+            yield f"  {name}: {least}, while all other limits are kept"
+        return
+    figures = plan.figures
+    if plan.placement.stays:
+        yield "Keep the whole model on the device: nothing that may be sent is better."
+    elif plan.placement.segments[0].end == "input":
+        option = plan.placement.option
+        yield f"Send the image ({option.name if option else ''}): cutting the model buys nothing."
+    else:
+        yield f"Take: {plan.placement}."
+    yield (
+        f"  {figures['latency_ms'].value:.1f} ms (p95 {figures['latency_p95_ms'].value:.1f}), "
+        f"L {figures['leakage'].value:.2f}, ${figures['usd_per_million'].value:.2f} per million, "
+        f"accuracy {figures['accuracy'].value:.1%}"
+    )
+    for name, judged in outcome.baselines.items():
+        ratio = judged.plan.figures["latency_ms"].value / figures["latency_ms"].value
+        but = f", but exceeds {', '.join(judged.exceeded)}" if judged.exceeded else ""
+        yield f"  {name}: {ratio:.2f} times its latency{but}"
+
+
+def doubt_words(doubts: Sequence[Change]) -> Iterator[str]:
+    """How far the recommendation hangs on single constants."""
+    if not doubts:
+        return
+    other = [change for change in doubts if not change.same]
+    yield f"With one constant 30 % off, {len(doubts) - len(other)} of {len(doubts)} times the same."
+    for change in other:
+        instead = change.recommended or "nothing keeps the limits"
+        loss = f", {change.loss_ms:.1f} ms faster" if change.loss_ms is not None else ""
+        yield f"  {change.constant}: {instead}{loss}"
+
+
+def _rows(outcome: Outcome) -> Iterator[tuple[str, Judged]]:
+    if outcome.recommended is not None:
+        yield "take", Judged(outcome.recommended, ())
+    for name, judged in outcome.baselines.items():
+        yield name, judged
+    for judged in outcome.front[:SHOWN]:
+        yield "", judged
+
+
+def _over(judged: Judged) -> str:
+    return ", ".join(name.removesuffix("_ms") for name in judged.exceeded)
+
+
+def _cells(plan: Plan) -> list[str]:
+    forms = {
+        "latency_ms": ".1f",
+        "latency_p95_ms": ".1f",
+        "leakage": ".2f",
+        "usd_per_million": ".2f",
+        "accuracy": ".1%",
+        "payload_bytes": ",.0f",
+    }
+    marks = {"measured": "", "predicted": "~", "assumed": "?"}
+    figures = plan.figures
+    return [f"{figures[k].value:{form}}{marks[figures[k].basis]}" for k, form in forms.items()]
+
+
+def _line(plan: Plan) -> dict[str, Any]:
+    values = {name: figure.value for name, figure in plan.figures.items()}
+    bases = {f"{name}_basis": figure.basis for name, figure in plan.figures.items()}
+    return {"placement": str(plan.placement), **values, **bases}

@@ -1,0 +1,126 @@
+"""From configuration to a planner: what `plan`, `explain` and the report share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from omegaconf import open_dict
+
+from experiments.compose import build, plain
+from experiments.console import Reporter
+from experiments.errors import UserError
+from experiments.leaderboard import write
+from experiments.options import Evidence, evidence
+from experiments.profile import describe, image_shape_and_classes, machine, profile_of
+from experiments.scenario import only, scenario_of
+from experiments.store import digest
+from offloading.constraints import Constraints
+from offloading.enumeration import TooManyError
+from offloading.planner import Planner
+from offloading.profile import Profile, ProfileError, same_model
+
+ENCODED = 100  # images, to see how long they are as JPEG
+# Groups and settings that a run has as well: with them a plan can be exported.
+OF_A_RUN = ("data", "model", "training", "seed")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A plan's configuration, and what was built from it.
+
+    Attributes:
+        config: Resolved.
+        planner: Ready to be asked.
+        constraints: The limits.
+        evidence: What is known about leakage.
+        run: Overrides of `splitbench run` that name the same model and data.
+    """
+
+    config: dict[str, Any]
+    planner: Planner
+    constraints: Constraints
+    evidence: Evidence
+    run: tuple[str, ...]
+
+
+def composed(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """A resolved configuration, and which file was chosen in each group."""
+    with initialize_config_module("configs", version_base="1.3"):
+        config = compose(name, overrides=list(overrides), return_hydra_config=True)
+    choices = {str(key): str(value) for key, value in config.hydra.runtime.choices.items()}
+    with open_dict(config):
+        del config["hydra"]
+    return plain(config), choices
+
+
+def question(overrides: Sequence[str], reporter: Reporter) -> Question:
+    """Build the planner that a command line describes.
+
+    Raises:
+        UserError: A setting is wrong, records are missing, or do not fit the model.
+    """
+    config, choices = composed("plan", overrides)
+    return ask(config, choices, overrides, reporter)
+
+
+def ask(
+    config: dict[str, Any], choices: dict[str, str], overrides: Sequence[str], reporter: Reporter
+) -> Question:
+    """The same of a configuration that is resolved already."""
+    scenario = only(scenario_of(config["scenario"], config["workload"]), config["only"])
+    profile = _profile(config, reporter)
+    try:
+        same_model([profile, *(t.profile for t in scenario.tiers if t.profile)])
+        known = evidence(
+            Path(config["records"]),
+            profile,
+            model=config["model_name"] or choices["model"],
+            data=choices["data"],
+            images=lambda: build(config["data"]).load().target.images(slice(0, ENCODED)),
+        )
+        planner = Planner(scenario, profile, known.options, accuracy=known.accuracy)
+        constraints = limits(config["limits"])
+        if constraints.at_least:
+            profile.at(constraints.at_least)
+    except (ProfileError, TooManyError) as error:
+        raise UserError(str(error)) from error
+    return Question(config, planner, constraints, known, run_overrides(overrides))
+
+
+def limits(node: dict[str, Any]) -> Constraints:
+    """The limits that are not null.
+
+    Raises:
+        UserError: One is no number of its kind.
+    """
+    try:
+        return Constraints(**{key: value for key, value in node.items() if value is not None})
+    except (TypeError, ValueError) as error:
+        raise UserError(f"limits: {error}") from error
+
+
+def run_overrides(overrides: Sequence[str]) -> tuple[str, ...]:
+    """Those of a plan's overrides that a run understands too."""
+    return tuple(
+        word
+        for word in overrides
+        if word.lstrip("+~").partition("=")[0].partition(".")[0].partition("@")[0] in OF_A_RUN
+    )
+
+
+def _profile(config: dict[str, Any], reporter: Reporter) -> Profile:
+    """The profile that is named, or one of this machine, which is kept."""
+    if config["profile"]:
+        return Profile.read(Path(config["profile"]))
+    keys = ("model", "granularity", "runs", "threads", "seed")
+    shape, classes = image_shape_and_classes(config)
+    about = {key: config[key] for key in keys} | {"shape": shape, "classes": classes}
+    path = Path(config["paths"]["runs"]) / "profiles" / f"{digest({**about, **machine()})}.json"
+    if path.is_file():
+        return Profile.read(path)
+    made = profile_of({**config, "image_shape": shape, "classes": classes}, reporter)
+    write(path, made.to_json())
+    reporter.say(f"profile of {describe(config['model'], shape)} on this machine: {path}")
+    return made

@@ -1,0 +1,154 @@
+"""``splitbench profile``: what a model takes on this machine, cut by cut."""
+
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from rich.table import Table
+
+from experiments.compose import build, plain
+from experiments.console import Reporter
+from experiments.errors import UserError
+from experiments.explain import sentence
+from experiments.leaderboard import write
+from offloading.profile import Profile
+
+HELP = """\
+Time the head and the tail of every cut of a model on this machine, and write a JSON file.
+
+usage: splitbench profile [KEY=VALUE ...]
+
+  model=NAME                 which model; model.KEY=VALUE sets its keywords
+  data=NAME                  whose image shape and number of classes
+  image_shape=[3,32,32]      image shape, without loading any data
+  classes=10                 number of classes, likewise
+  granularity=module         module: ends of blocks; tensor: one live tensor; all: every cut
+  runs=100 warmup=10         timed runs, and runs before them that are thrown away
+  threads=1                  threads of torch
+  out=profile.json           where to write
+
+Run it on each kind of machine that shall take part, and name the files when planning:
+scenario.tiers.phone.profile=phone.json
+"""
+WIDTH = 140  # where there is no terminal to ask
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure and write; user errors end in one sentence and exit code 2."""
+    words = list(arguments)
+    if {"-h", "--help"} & set(words):
+        sys.stdout.write(HELP)
+        return 0
+    try:
+        with initialize_config_module("configs", version_base="1.3"):
+            config = plain(compose("profile", overrides=words))
+        profile = profile_of(config, Reporter("profile"))
+        write(Path(config["out"]), profile.to_json())
+    except (UserError, HydraException, OmegaConfBaseException, OSError, ValueError) as error:
+        sys.stderr.write(f"error: {sentence(error)}\n")
+        return 2
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console.print(profile_table(profile))
+    console.print(f"profile: {config['out']}")
+    return 0
+
+
+def profile_of(config: dict[str, Any], reporter: Reporter) -> Profile:
+    """Build the model, untrained (which takes as long), and time its parts."""
+    import torch
+
+    from offloading.profiling import measure_profile
+    from splitbench.rng import isolated, stream
+    from splitbench.split import Cuttable, UntraceableError
+
+    shape, classes = image_shape_and_classes(config)
+    with isolated(stream(config["seed"], "model", "initialisation")):
+        model = build(config["model"])(image_shape=shape, classes=classes).eval()
+    image = torch.rand(1, *shape, generator=torch.Generator().manual_seed(config["seed"]))
+    try:
+        cuts = Cuttable(model, image).cuts(config["granularity"])
+    except (UntraceableError, ValueError) as error:
+        raise UserError(str(error)) from error
+    with reporter.stage(f"timing {len(cuts)} cuts") as meter:
+        return measure_profile(
+            model,
+            image,
+            cuts,
+            name=describe(config["model"], shape),
+            machine=machine(),
+            runs=config["runs"],
+            warmup=config.get("warmup", 10),
+            threads=config["threads"],
+            seed=config["seed"],
+            on_run=meter,
+        )
+
+
+def image_shape_and_classes(config: dict[str, Any]) -> tuple[tuple[int, int, int], int]:
+    """As the configuration says, or else as the data has them."""
+    shape, classes = config["image_shape"], config["classes"]
+    if shape is None or classes is None:
+        train = build(config["data"]).load().train
+        shape = shape or train.shape
+        classes = classes or len(train.classes)
+    channels, height, width = shape
+    return (int(channels), int(height), int(width)), int(classes)
+
+
+def describe(node: dict[str, Any], shape: tuple[int, int, int]) -> str:
+    """A model for a reader: ``resnet18 1x28x28``."""
+    name = str(node.get("_target_", "model")).rpartition(".")[2]
+    return f"{name} {'x'.join(map(str, shape))}"
+
+
+def machine() -> dict[str, str]:
+    """What this machine is."""
+    import torch
+
+    return {
+        "processor": _processor(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+    }
+
+
+def profile_table(profile: Profile) -> Table:
+    """One row for each cut."""
+    apart = abs(profile.again_ms.p50 - profile.whole_ms.p50)
+    table = Table(
+        title=f"{profile.model} on {profile.machine.get('processor', 'this machine')}",
+        caption=f"medians of {profile.whole_ms.n} interleaved runs, {profile.threads} thread(s); "
+        f"whole model {profile.whole_ms.p50:.3g} ms, timed twice {apart:.2g} ms apart",
+    )
+    table.add_column("cut", overflow="fold")
+    for name in ("bytes", "head ms", "p95", "tail ms", "p95", "head + tail", "head memory"):
+        table.add_column(name, justify="right")
+    for cut in profile.cuts:
+        both = cut.head_ms.p50 + cut.tail_ms.p50
+        table.add_row(
+            cut.name,
+            f"{cut.bytes:,}",
+            f"{cut.head_ms.p50:.3g}",
+            f"{cut.head_ms.p95:.3g}",
+            f"{cut.tail_ms.p50:.3g}",
+            f"{cut.tail_ms.p95:.3g}",
+            f"{both / profile.whole_ms.p50 - 1:+.1%}",
+            f"{cut.head_memory_bytes / 1e6:.2f} MB",
+        )
+    return table
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

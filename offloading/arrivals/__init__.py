@@ -1,0 +1,1 @@
+"""Requests that come in bursts, and as they were recorded."""

@@ -1,0 +1,78 @@
+"""What a plan must not exceed."""
+
+import math
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offloading.costing import Estimates
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constraints:
+    """Limits; infinite ones are none.
+
+    Attributes:
+        deadline_ms: For `percentile` of the requests.
+        percentile: 50 or 95.
+        leakage: Most L at any tier that is not trusted.
+        usd_per_million: Most dollars for a million requests.
+        accuracy_drop: Most loss of accuracy, as a share.
+        device_joules: Most energy on the device for a request; needs its power to be known.
+        at_least: The cut up to which everything stays on the device; None where nothing must.
+    """
+
+    deadline_ms: float = math.inf
+    percentile: int = 95
+    leakage: float = math.inf
+    usd_per_million: float = math.inf
+    accuracy_drop: float = math.inf
+    device_joules: float = math.inf
+    at_least: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.percentile not in (50, 95):
+            raise ValueError(f"percentile={self.percentile}: choose 50 or 95")
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, float) and not value >= 0:
+                raise ValueError(f"{item.name}={value}: must not be negative")
+
+    def met(self, found: Estimates, device_ends: NDArray[np.int64], place: int) -> "Met":
+        """Which placements meet which limit.
+
+        Args:
+            found: Their estimates.
+            device_ends: Place at which the device's part of each ends, ``(n,)``.
+            place: Of the cut `at_least`; 0 where there is none.
+        """
+        latency = found.latency_p95_ms if self.percentile == 95 else found.latency_ms
+        limits: Met = {
+            "possible": found.possible,
+            "deadline_ms": latency <= self.deadline_ms,
+            "leakage": found.leakage <= self.leakage,
+            "usd_per_million": found.usd_per_million <= self.usd_per_million,
+            "accuracy_drop": found.accuracy_drop <= self.accuracy_drop,
+            "at_least": device_ends >= place,
+        }
+        if math.isfinite(self.device_joules):
+            limits["device_joules"] = found.device_joules <= self.device_joules
+        return limits
+
+    def words(self) -> str:
+        """The limits that there are, for a reader."""
+        units = {
+            "leakage": f"L <= {self.leakage:g}",
+            "deadline_ms": f"p{self.percentile} <= {self.deadline_ms:g} ms",
+            "usd_per_million": f"${self.usd_per_million:g} per million",
+            "accuracy_drop": f"accuracy drop <= {self.accuracy_drop:.1%}",
+            "device_joules": f"{self.device_joules:g} J on the device",
+        }
+        said = [text for name, text in units.items() if math.isfinite(getattr(self, name))]
+        if self.at_least:
+            said.append(f"up to {self.at_least} on the device")
+        return ", ".join(said) or "no limits"
+
+
+Met = dict[str, NDArray[np.bool_]]

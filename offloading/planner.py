@@ -1,0 +1,311 @@
+"""The exact front of all placements, and the one to take under given limits."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import moocore
+import numpy as np
+from numpy.typing import NDArray
+
+from offloading.constraints import Constraints, Met
+from offloading.costing import Column, Costing, Estimates
+from offloading.enumeration import Candidates, candidates
+from offloading.figure import Basis, Figure, weakest
+from offloading.option import Option
+from offloading.plan import Phase, Placement, Plan, Segment
+from offloading.profile import Profile
+from offloading.scenario import Scenario
+from offloading.tier import Kind
+
+OBJECTIVES = ("latency_ms", "leakage", "usd_per_million", "accuracy_drop")
+Index = tuple[int, int]  # which route, and which placement along it
+
+
+class NoSuchPlanError(ValueError):
+    """A placement that was asked for is not among those that are possible."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A plan, and which limits it exceeds.
+
+    Attributes:
+        plan: The plan.
+        exceeded: Names of limits.
+    """
+
+    plan: Plan
+    exceeded: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What planning found.
+
+    Attributes:
+        recommended: The best placement within the limits; None where there is none.
+        front: Placements that no other one beats in everything, by latency.
+        baselines: What people do without a planner, by name.
+        considered: How many placements there are.
+        within: How many of them keep each limit.
+        nearest: Where nothing keeps all limits: by limit, the least value that is to be had while
+            all the others are kept (None where the others alone are too much).
+    """
+
+    recommended: Plan | None
+    front: tuple[Judged, ...]
+    baselines: Mapping[str, Judged]
+    considered: int
+    within: Mapping[str, int]
+    nearest: Mapping[str, float | None]
+
+
+class Planner:
+    """Enumerates the placements of one model in one scenario.
+
+    Args:
+        scenario: Tiers, hops, workload.
+        profile: Of the model.
+        options: What may leave the device, at least one.
+        accuracy: Of the undefended model.
+
+    Raises:
+        TooManyError: More placements than memory holds.
+        ProfileError: An option is at a cut that was not profiled.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        profile: Profile,
+        options: Sequence[Option],
+        *,
+        accuracy: Figure,
+    ) -> None:
+        self.scenario = scenario
+        self.profile = profile
+        self.options = tuple(options)
+        self.accuracy = accuracy
+        self.costing = Costing(scenario, profile, self.options, accuracy=accuracy.value)
+        self.routes = list(candidates(scenario, profile, self.options))
+        self.estimates = [self.costing.estimate(found) for found in self.routes]
+
+    def outcome(
+        self, constraints: Constraints | None = None, *, minimise: str = "latency_ms"
+    ) -> Outcome:
+        """Plan under limits.
+
+        Args:
+            constraints: The limits.
+            minimise: What the recommended plan has the least of: an objective. Ties go to the
+                lower latency, then the lower price, leakage and loss of accuracy.
+
+        Raises:
+            ValueError: Not an objective.
+            ProfileError: The cut that must stay on the device was not profiled.
+        """
+        limits = constraints or Constraints()
+        met = self._met(limits)
+        best = self._best(_all(met), minimise)
+        return Outcome(
+            recommended=None if best is None else self.plan(best),
+            front=tuple(self._judged(index, met) for index in self.front),
+            baselines={name: self._judged(i, met) for name, i in self._baselines()},
+            considered=sum(len(found) for found in self.routes),
+            within={name: int(kept.sum()) for name, kept in met.items()},
+            nearest={} if best is not None else self._nearest(met, limits),
+        )
+
+    @cached_property
+    def front(self) -> list[Index]:
+        """Placements that no other one beats in everything, by latency."""
+        points = np.stack([self.joined(name) for name in OBJECTIVES], axis=1)
+        possible = self.joined("possible").astype(bool)
+        rows = np.flatnonzero(possible)
+        if not rows.size:
+            return []
+        kept = rows[moocore.is_nondominated(points[rows])]
+        return [self._index(int(i)) for i in kept[np.argsort(points[kept, 0], kind="stable")]]
+
+    def joined(self, name: str) -> NDArray[np.float64]:
+        """One estimate of all placements, routes one after the other."""
+        return np.concatenate([getattr(found, name) for found in self.estimates])
+
+    def plan(self, index: Index) -> Plan:
+        """One placement with its phases and figures."""
+        route, i = index
+        found, estimates = self.routes[route], self.estimates[route]
+        columns = [c for c in self.costing.columns(found) if c.ms[i] > 0]
+        return Plan(
+            placement=self._placement(found, i),
+            scenario=self.scenario.name,
+            model=self.profile.model,
+            figures=self._figures(found, estimates, i, columns),
+            phases=tuple(
+                Phase(kind=c.kind, where=c.where, ms=Figure(float(c.ms[i]), c.basis, c.source))
+                for c in columns
+            ),
+        )
+
+    def find(self, *, tiers: Sequence[str], ends: Sequence[str], option: str | None) -> Index:
+        """The placement with these tiers, the cuts at which all but the last end, and an option.
+
+        Raises:
+            NoSuchPlanError: There is none.
+        """
+        for r, found in enumerate(self.routes):
+            if [tier.name for tier in found.route] != list(tiers):
+                continue
+            for i in range(len(found)):
+                placed = self._placement(found, i)
+                named = placed.option.name if placed.option else None
+                if [s.end for s in placed.segments[:-1]] == list(ends) and named == option:
+                    return r, i
+        raise NoSuchPlanError(
+            f"no placement over {' > '.join(tiers)} that ends at {', '.join(ends) or 'the output'}"
+            f" with {option or 'nothing sent'}"
+        )
+
+    def index_of(self, placement: Placement) -> Index:
+        """Where an equal placement is among those of this planner.
+
+        Raises:
+            NoSuchPlanError: There is none.
+        """
+        return self.find(
+            tiers=placement.tiers,
+            ends=[s.end for s in placement.segments[:-1]],
+            option=placement.option.name if placement.option else None,
+        )
+
+    def exceeded(self, index: Index, constraints: Constraints) -> tuple[str, ...]:
+        """Names of the limits that a placement exceeds."""
+        return self._judged(index, self._met(constraints)).exceeded
+
+    def dominating(self, index: Index) -> Index | None:
+        """A placement of the front that is nowhere worse, and somewhere better."""
+        own = self._point(index)
+        for other in self.front:
+            point = self._point(other)
+            if (point <= own).all() and (point < own).any():
+                return other
+        return None
+
+    def _met(self, limits: Constraints) -> Met:
+        place = self.profile.places[self.profile.at(limits.at_least).name] if limits.at_least else 0
+        each = [
+            limits.met(estimates, found.ends[:, 0], place)
+            for found, estimates in zip(self.routes, self.estimates, strict=True)
+        ]
+        return {name: np.concatenate([met[name] for met in each]) for name in each[0]}
+
+    def _best(self, allowed: NDArray[np.bool_], minimise: str) -> Index | None:
+        if minimise not in (*OBJECTIVES, "device_joules"):
+            raise ValueError(f"minimise={minimise!r}: choose from {OBJECTIVES}, 'device_joules'")
+        rows = np.flatnonzero(allowed)
+        if not rows.size:
+            return None
+        order = (minimise, *OBJECTIVES)
+        keys = [self.joined(name)[rows] for name in reversed(order)]
+        return self._index(int(rows[np.lexsort(keys)[0]]))
+
+    def _nearest(self, met: Met, limits: Constraints) -> dict[str, float | None]:
+        latency = "latency_p95_ms" if limits.percentile == 95 else "latency_ms"
+        found: dict[str, float | None] = {}
+        for name, kept in met.items():
+            value = latency if name == "deadline_ms" else name
+            if kept.all() or name in ("possible", "at_least"):
+                continue
+            others = _all({other: m for other, m in met.items() if other != name})
+            found[name] = float(self.joined(value)[others].min()) if others.any() else None
+        return found
+
+    def _baselines(self) -> Iterator[tuple[str, Index]]:
+        latency = self.joined("latency_ms")
+        yield "all on the device", self._index(0)
+        for number, option in enumerate(self.options):
+            if option.cut == "input":
+                rows = self._direct([number], kind="cloud")
+                if rows.size:
+                    chosen = self._index(int(rows[np.argmin(latency[rows])]))
+                    yield f"send {option.name} to the cloud", chosen
+        plain = [n for n, o in enumerate(self.options) if o.exact and o.cut != "input"]
+        rows = self._direct(plain)
+        if rows.size:
+            yield "fastest undefended cut", self._index(int(rows[np.argmin(latency[rows])]))
+
+    def _direct(self, options: Sequence[int], kind: Kind | None = None) -> NDArray[np.int64]:
+        """Rows of the possible placements over two tiers, the second perhaps of one kind."""
+        chosen = [
+            np.isin(c.options, options)
+            if len(c.route) == 2 and kind in (None, c.route[1].kind)
+            else np.zeros(len(c), dtype=bool)
+            for c in self.routes
+        ]
+        return np.flatnonzero(np.concatenate(chosen) & self.joined("possible").astype(bool))
+
+    def _judged(self, index: Index, met: Met) -> Judged:
+        row = self._row(index)
+        return Judged(self.plan(index), tuple(name for name, kept in met.items() if not kept[row]))
+
+    def _point(self, index: Index) -> NDArray[np.float64]:
+        row = self._row(index)
+        return np.array([self.joined(name)[row] for name in OBJECTIVES])
+
+    def _row(self, index: Index) -> int:
+        return sum(len(found) for found in self.routes[: index[0]]) + index[1]
+
+    def _index(self, row: int) -> Index:
+        for route, found in enumerate(self.routes):
+            if row < len(found):
+                return route, row
+            row -= len(found)
+        raise IndexError(row)
+
+    def _placement(self, found: Candidates, i: int) -> Placement:
+        names = [cut.name for cut in self.profile.cuts]
+        ends = [names[place] for place in found.ends[i]]
+        starts = ["input", *ends[:-1]]
+        segments = tuple(
+            Segment(tier=tier.name, start=start, end=end)
+            for tier, start, end in zip(found.route, starts, ends, strict=True)
+        )
+        number = int(found.options[i])
+        return Placement(segments=segments, option=None if number < 0 else self.options[number])
+
+    def _figures(
+        self, found: Candidates, estimates: Estimates, i: int, columns: Sequence[Column]
+    ) -> dict[str, Figure]:
+        number = int(found.options[i])
+        option = None if number < 0 else self.options[number]
+        times: Basis = weakest([column.basis for column in columns])
+        values = {
+            field.name: float(getattr(estimates, field.name)[i])
+            for field in dataclasses.fields(estimates)
+            if field.name != "possible"
+        }
+        nothing = Figure(0.0, "measured", "nothing leaves the device")
+        seen = option.leakage if option else nothing
+        if option and values["leakage"] != option.leakage.value:
+            seen = Figure(values["leakage"], "predicted", "what follows from a trusted tier")
+        figures = {
+            "latency_ms": Figure(values["latency_ms"], times, "sum of the phases"),
+            "latency_p95_ms": Figure(values["latency_p95_ms"], times, "phases as independent"),
+            "usd_per_million": Figure(values["usd_per_million"], "assumed", "list prices"),
+            "leakage": seen,
+            "accuracy": option.accuracy if option else self.accuracy,
+            "accuracy_drop": option.accuracy_drop if option else Figure(0.0, "measured"),
+            "payload_bytes": Figure(values["payload_bytes"], "measured" if option else "predicted"),
+        }
+        if math.isfinite(values["device_joules"]):
+            joules = Figure(values["device_joules"], "assumed", "power times time: a model")
+            figures["device_joules"] = joules
+        return figures
+
+
+def _all(met: Met) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = np.logical_and.reduce([*met.values()])
+    return found

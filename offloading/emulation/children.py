@@ -1,9 +1,10 @@
 """Processes that do not outlive whoever started them."""
 
 import ctypes
+import os
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 _PR_SET_PDEATHSIG = 1
 _PATIENCE_S = 3.0
@@ -15,19 +16,23 @@ class Children:
     def __init__(self) -> None:
         self.running: list[subprocess.Popen[bytes]] = []
 
-    def start(self, words: Sequence[str], *, errors: bool = True) -> subprocess.Popen[bytes]:
-        """Start a program with pipes to its input, output and (if asked) error output.
+    def start(
+        self, words: Sequence[str], *, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a program with pipes to its input, output and error output.
+
+        Nobody reads the latter until the process ends: it must not say much.
 
         Args:
             words: Program and arguments; no shell.
-            errors: Keep the error output in a pipe, which nobody reads until the process ends;
-                otherwise it goes where ours goes.
+            environment: Added to this process's.
         """
         child = subprocess.Popen(  # noqa: S603 (words are ours)
             list(words),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE if errors else None,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **(environment or {})},
             preexec_fn=tied(),
         )
         self.running.append(child)

@@ -6,7 +6,7 @@ from offloading.bandwidth import BandwidthTrace
 from offloading.emulation.emulation import Emulation, EmulationError, Hop
 from offloading.emulation.namespaces import Namespaces, Runner, run
 from offloading.emulation.shaper import QUEUE_BYTES, Direction
-from offloading.emulation.tun_relay import address, addressing
+from offloading.emulation.tun_relay import DEVICES, address, addressing
 from splitbench.link import Link
 
 
@@ -79,7 +79,7 @@ def joining(near: str, far: str, hop: int, link: Link) -> list[list[str]]:
     Both directions are shaped where they leave. Packets are not merged before the queue
     (``gso_max_segs``): it would count several of them as one.
     """
-    device = f"sb{hop}"
+    device = f"{DEVICES}{hop}"
     made = ["ip", "-n", near, "link", "add", device, "gso_max_segs", "1"]
     peer = ["peer", "name", device, "netns", far, "gso_max_segs", "1"]
     commands = [[*made, "type", "veth", *peer]]

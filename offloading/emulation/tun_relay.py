@@ -11,6 +11,7 @@ from offloading.emulation.relay import request
 from offloading.emulation.shaper import Direction
 from splitbench.link import Link
 
+DEVICES = "sb"  # what the names of network devices begin with
 QUEUE_PACKETS = 10_000  # between the kernel and the relay, which must not lose any
 
 
@@ -48,7 +49,7 @@ class TunRelay(Emulation):
         """Make namespaces, start a relay for each hop, and give the devices their addresses."""
         self.names = self.namespaces.open(self.sides)
         for number, (hop, link) in enumerate(self.hops.items()):
-            device = f"sb{number}"
+            device = f"{DEVICES}{number}"
             self._relay(hop, link, device)
             for end, side in enumerate(hop, start=1):
                 for words in addressing(self.names[side], device, number, end):

@@ -264,7 +264,9 @@ def test_three_parts_are_the_model_bitwise_at_every_pair_of_cuts(toy):
     for near, far in combinations(cuttable.cuts("all"), 2):
         crossing = cuttable.middle(near, far)(cuttable.split(near).client(IMAGES))
         got = cuttable.split(far).server(crossing)
-        torch.testing.assert_close(got, wanted, rtol=0, atol=0, msg=f"{near.name}, {far.name}: {{}}")
+        torch.testing.assert_close(
+            got, wanted, rtol=0, atol=0, msg=f"{near.name}, {far.name}: {{}}"
+        )
 
 
 def test_nothing_lies_between_two_cuts_in_the_wrong_order():

@@ -53,10 +53,10 @@ class WideningServer(nn.Module):
         """Narrow features to the shapes that the tail takes."""
         return tuple(widen(t) for widen, t in zip(self.widen, tensors, strict=True))
 
-    def forward(self, tensors: Tensors) -> Tensor:
-        """Narrow features to logits ``(b, classes)``."""
-        logits: Tensor = self.tail(self.restore(tensors))
-        return logits
+    def forward(self, tensors: Tensors) -> Tensor | Tensors:
+        """Narrow features to what the tail makes: logits, or features of a later cut."""
+        made: Tensor | Tensors = self.tail(self.restore(tensors))
+        return made
 
 
 class WidenImages(nn.Module):

@@ -93,10 +93,10 @@ class FillingServer(nn.Module):
         """Features in the shapes that the tail takes."""
         return tuple(self._filled(i, t) for i, t in enumerate(tensors))
 
-    def forward(self, tensors: Tensors) -> Tensor:
-        """Channels that were sent to logits ``(b, classes)``."""
-        logits: Tensor = self.tail(self.restore(tensors))
-        return logits
+    def forward(self, tensors: Tensors) -> Tensor | Tensors:
+        """Channels that were sent to what the tail makes: logits, or features of a later cut."""
+        made: Tensor | Tensors = self.tail(self.restore(tensors))
+        return made
 
     def _filled(self, i: int, sent: Tensor) -> Tensor:
         axis, shape = channel_axis(sent), list(sent.shape)

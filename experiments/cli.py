@@ -10,6 +10,8 @@ usage: splitbench COMMAND [ARGUMENTS]
 
   run          measure: split, defend, attack, score  (hydra overrides; -m sweeps; --help)
   cuts         print every cut of a model with its tensors, bytes and FLOPs
+  export       write the segments of a split model as artefacts, ready to be served
+  serve        run one exported segment behind an address
   leaderboard  make tables and a page of the records
   facts        what papers found of defenses, beside what was measured here
   demo         the whole path on embedded real images, in minutes
@@ -34,6 +36,18 @@ def _run(arguments: Sequence[str]) -> int:
 
 def _cuts(arguments: Sequence[str]) -> int:
     from experiments.cuts import main
+
+    return main(arguments)
+
+
+def _export(arguments: Sequence[str]) -> int:
+    from experiments.export import main
+
+    return main(arguments)
+
+
+def _serve(arguments: Sequence[str]) -> int:
+    from experiments.serve import main
 
     return main(arguments)
 
@@ -71,6 +85,8 @@ def _demo(arguments: Sequence[str]) -> int:
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "run": _run,
     "cuts": _cuts,
+    "export": _export,
+    "serve": _serve,
     "leaderboard": _leaderboard,
     "facts": _facts,
     "demo": _demo,

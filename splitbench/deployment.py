@@ -43,10 +43,10 @@ class ServerSide(nn.Module):
         self.defense = defense
         self.server = server
 
-    def forward(self, tensors: Tensors) -> Tensor:
-        """Tensors of a release to logits ``(b, classes)``."""
-        logits: Tensor = self.server(self.defense.restore(tensors))
-        return logits
+    def forward(self, tensors: Tensors) -> Tensor | Tensors:
+        """Tensors of a release to logits ``(b, classes)``, or to features of a later cut."""
+        made: Tensor | Tensors = self.server(self.defense.restore(tensors))
+        return made
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ def folder_of(root: Path, segment: int) -> Path:
 
 def packed(state: State) -> bytes:
     """Weights as safetensors; each name has memory of its own."""
-    content: bytes = save({name: value.detach().cpu().clone() for name, value in state.items()})
+    own = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    content: bytes = save(own)
     return content
 
 

@@ -6,15 +6,15 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-import grpc
 import torch
 
 from offloading.runtime import wire
 from offloading.runtime.artefact import MANIFEST
 from offloading.runtime.errors import ArtefactError
+from offloading.runtime.options import parser
 from offloading.runtime.segments import load_stage
 from offloading.runtime.server import Access, Server, is_local
 from offloading.runtime.transport import Credentials, GrpcTransport
@@ -23,31 +23,11 @@ from offloading.runtime.worker import Worker
 Say = Callable[[str], object]
 
 
-def parser(**words: str) -> argparse.ArgumentParser:
-    """The options, whoever calls."""
-    found = argparse.ArgumentParser(**words)  # type: ignore[arg-type]
-    found.add_argument("folder", type=Path, metavar="DIR")
-    found.add_argument("--host", default="127.0.0.1")
-    found.add_argument("--port", type=int, default=0)
-    found.add_argument("--address")
-    found.add_argument("--token-file", type=Path)
-    found.add_argument("--cert", type=Path)
-    found.add_argument("--key", type=Path)
-    found.add_argument("--next", metavar="ADDRESS")
-    found.add_argument("--next-token-file", type=Path)
-    found.add_argument("--next-root", type=Path)
-    found.add_argument("--trust", action="append", default=[], metavar="MODULE")
-    found.add_argument("--threads", type=int, default=1)
-    found.add_argument("--parallel", type=int, default=1)
-    found.add_argument("--device", default="cpu")
-    return found
-
-
 def serve(options: argparse.Namespace, *, say: Say, warn: Say) -> None:
     """Serve until the process is told to end (SIGINT, SIGTERM).
 
     Args:
-        options: Of `parser`.
+        options: Of `options.parser`.
         say: Given one line when requests are taken: a JSON object with ``address``, ``plan``,
             ``segment``, ``pid``.
         warn: Given a sentence where anybody on the network may read or ask.
@@ -57,6 +37,8 @@ def serve(options: argparse.Namespace, *, say: Say, warn: Say) -> None:
         OSError: A file cannot be read, or the address is taken.
         ValueError: An option does not make sense.
     """
+    if options.threads < 1:
+        raise ValueError(f"--threads {options.threads}: at least 1")
     torch.set_num_threads(options.threads)
     address = options.address or f"{options.host}:{options.port}"
     access = Access(token=_token(options.token_file), certificate=options.cert, key=options.key)
@@ -103,20 +85,20 @@ def _token(path: Path | None) -> str | None:
     return None if path is None else path.read_text(encoding="utf-8").strip()
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run it; a mistake ends in one sentence and exit code 2."""
+def run(options: argparse.Namespace) -> int:
+    """Serve; a mistake ends in one sentence on the error output and exit code 2."""
 
     def say(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
 
     try:
-        serve(parser().parse_args(list(arguments)), say=say, warn=sys.stderr.write)
-    except (ArtefactError, OSError, ValueError, grpc.RpcError) as error:
+        serve(options, say=say, warn=sys.stderr.write)
+    except (ArtefactError, OSError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run(parser(prog=f"python -m {__spec__.name}", description="serves").parse_args()))

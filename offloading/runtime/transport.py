@@ -61,7 +61,7 @@ class GrpcTransport:
 
     def __init__(self, address: str, credentials: Credentials | None = None) -> None:
         shown = credentials or Credentials()
-        options = list(_OPTIONS)
+        options: list[tuple[str, int | str]] = list(_OPTIONS)
         if shown.name is not None:
             options.append(("grpc.ssl_target_name_override", shown.name))
         if shown.root is None:

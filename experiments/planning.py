@@ -113,7 +113,11 @@ def run_overrides(overrides: Sequence[str]) -> tuple[str, ...]:
 def _profile(config: dict[str, Any], reporter: Reporter) -> Profile:
     """The profile that is named, or one of this machine, which is kept."""
     if config["profile"]:
-        return Profile.read(Path(config["profile"]))
+        found = Profile.read(Path(config["profile"]))
+        wanted = describe(config["model"], found.image_shape)
+        if found.model != wanted:
+            raise UserError(f"{config['profile']} is of {found.model}, not of {wanted}")
+        return found
     keys = ("model", "granularity", "runs", "threads", "seed")
     shape, classes = image_shape_and_classes(config)
     about = {key: config[key] for key in keys} | {"shape": shape, "classes": classes}

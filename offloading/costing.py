@@ -111,7 +111,9 @@ class Costing:
         names = {found.route[0].name}
         here = [phase for phase in phases if phase.where in names]
         alone, total = _sum(here), _sum(phases)
-        latency = share * total + (1 - share) * alone if sends else total
+        with np.errstate(invalid="ignore"):  # where a tier does not keep up, times are infinite
+            mean = share * total + (1 - share) * alone
+        latency = np.where(np.isfinite(total), mean, np.inf) if sends else total
         tails = phases if sends else here
         slow = total if sends else alone
         payload = share * self._of("payload_bytes", found) if sends else np.zeros(len(found))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,11 +112,15 @@ class Plan:
     notes: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for a JSON document."""
-        return {"schema": SCHEMA, **dataclasses.asdict(self)}
+        """Plain values for a JSON document; what is infinite (nobody keeps up) is None."""
+        found = {"schema": SCHEMA, **dataclasses.asdict(self)}
+        for figure in (*found["figures"].values(), *(phase["ms"] for phase in found["phases"])):
+            if math.isinf(figure["value"]):
+                figure["value"] = None
+        return found
 
     def to_json(self) -> str:
-        """One JSON document; what is not finite is refused."""
+        """One JSON document."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
     @classmethod
@@ -133,8 +138,8 @@ class Plan:
                 placement=_placement(raw["placement"]),
                 scenario=str(raw["scenario"]),
                 model=str(raw["model"]),
-                figures={key: Figure(**value) for key, value in raw["figures"].items()},
-                phases=tuple(Phase(**{**p, "ms": Figure(**p["ms"])}) for p in raw["phases"]),
+                figures={key: _figure(value) for key, value in raw["figures"].items()},
+                phases=tuple(Phase(**{**p, "ms": _figure(p["ms"])}) for p in raw["phases"]),
                 notes=tuple(raw["notes"]),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -153,6 +158,10 @@ class Plan:
             raise PlanError(f"cannot read the plan {path}: {error.strerror}") from error
         except json.JSONDecodeError as error:
             raise PlanError(f"{path} is not a JSON document: {error}") from error
+
+
+def _figure(raw: dict[str, Any]) -> Figure:
+    return Figure(**{**raw, "value": math.inf if raw["value"] is None else raw["value"]})
 
 
 def _placement(raw: dict[str, Any]) -> Placement:

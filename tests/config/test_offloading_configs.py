@@ -1,0 +1,94 @@
+"""Every scenario, tier, workload and price list composes and builds what it describes."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from experiments.errors import UserError
+from experiments.planning import composed, limits, run_overrides
+from experiments.scenario import only, scenario_of
+from offloading.tier import Tier
+from offloading.workload import Workload
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SETTINGS = {"_target_", *Tier.__dataclass_fields__}
+
+
+def options(group):
+    return sorted(file.stem for file in (CONFIGS / group).glob("*.yaml"))
+
+
+def built(*overrides):
+    config, _ = composed("plan", overrides)
+    return scenario_of(config["scenario"], config["workload"])
+
+
+@pytest.mark.parametrize("name", options("scenario"))
+def test_every_scenario_builds_with_a_device_an_edge_a_cloud_and_a_function(name):
+    scenario = built(f"scenario={name}")
+    assert scenario.name == name
+    assert [tier.kind for tier in scenario.tiers] == ["device", "edge", "cloud", "function"]
+    assert len(scenario.routes()) == 6
+    direct = scenario.hop(scenario.tiers[0], scenario.tiers[2]).link
+    near = scenario.hop(scenario.tiers[0], scenario.tiers[1]).link
+    assert direct.rtt_ms > near.rtt_ms  # the cloud is behind the edge
+    assert direct.up_mbps == near.up_mbps
+
+
+@pytest.mark.parametrize("name", options("workload"))
+def test_every_workload_builds(name):
+    assert isinstance(built(f"workload={name}").workload, Workload)
+
+
+@pytest.mark.parametrize("name", options("price"))
+def test_every_price_list_prices_every_tier(name):
+    tiers = built(f"price={name}").tiers
+    assert {tier.name for tier in tiers if hasattr(tier.pricing, "usd_per_request")} == {"function"}
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "tier").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_tier_has_known_settings_and_says_what_it_rests_on(path):
+    node = yaml.safe_load(path.read_text())
+    assert {*node} <= SETTINGS
+    assert node["basis"] in ("assumed", "measured")
+    assert node["source"]
+    assert path.read_text().startswith("#")
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "price").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_price_has_its_source_beside_it(path):
+    lines = [line for line in path.read_text().splitlines() if "usd_per" in line]
+    assert lines
+    assert all("#" in line for line in lines)
+
+
+def test_a_setting_reaches_its_tier_and_its_hop():
+    scenario = built("scenario.tiers.phone.slowdown=9", "scenario.hops.phone.edge.link.up_mbps=3")
+    assert scenario.tiers[0].slowdown == 9
+    assert scenario.hop(*scenario.tiers[:2]).link.up_mbps == 3
+
+
+def test_tiers_can_be_left_out():
+    scenario = only(built(), ["phone", "cloud"])
+    assert [tier.name for tier in scenario.tiers] == ["phone", "cloud"]
+    with pytest.raises(UserError, match="'phone', the device"):
+        only(built(), ["cloud"])
+    with pytest.raises(UserError, match="want 'phone'"):
+        only(built(), ["phone", "moon"])
+
+
+def test_a_profile_that_is_not_there_is_one_sentence():
+    with pytest.raises(UserError, match=r"cannot read the profile nowhere\.json"):
+        built("scenario.tiers.phone.profile=nowhere.json")
+
+
+def test_limits_are_numbers():
+    assert limits({"leakage": 0.3, "deadline_ms": None}).leakage == 0.3
+    with pytest.raises(UserError, match="limits"):
+        limits({"leakage": -1.0})
+
+
+def test_what_a_run_understands_is_kept_for_it():
+    words = ("model=resnet18", "training.epochs=4", "scenario=phone_lte", "limits.leakage=0.3")
+    assert run_overrides(words) == ("model=resnet18", "training.epochs=4")

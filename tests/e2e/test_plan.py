@@ -1,0 +1,98 @@
+"""From a leaderboard to a plan, by the command that users type."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from experiments.cli import main
+from offloading.plan import Plan
+from offloading.profile import Profile
+
+RESULTS = Path(__file__).parents[2] / "results" / "adversaries.csv"
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory):
+    path = tmp_path_factory.mktemp("profile") / "profile.json"
+    words = ["image_shape=[1,28,28]", "classes=10", "runs=3", "warmup=1", f"out={path}"]
+    assert main(["profile", "model=le_net5", *words]) == 0
+    return path
+
+
+def plan(profile, tmp_path, *words):
+    told = [f"profile={profile}", f"records={RESULTS}", f"out={tmp_path}", "model=le_net5"]
+    return main(["plan", *told, *words])
+
+
+def test_writes_a_plan_that_can_be_read_and_a_front(profile, tmp_path, capsys):
+    words = ["scenario=camera_lte", "limits.leakage=0.95", "limits.accuracy_drop=0.02"]
+    assert plan(profile, tmp_path, *words) == 0
+    told = capsys.readouterr().out
+    found = json.loads((tmp_path / "plan.json").read_text())
+    plans = [Plan.from_dict(raw) for raw in found["plans"]]
+    chosen = plans[found["recommended"]]
+    assert chosen.figures["leakage"].value <= 0.95
+    assert chosen.figures["accuracy_drop"].value <= 0.02
+    assert {"all on the device", "send raw image to the cloud"} <= {*found["baselines"]}
+    assert any("JPEG" in name for name in found["baselines"])
+    assert "camera_lte, L <= 0.95, accuracy drop <= 2.0%" in told
+    lines = pd.read_csv(tmp_path / "front.csv")
+    assert (lines["kind"] == "front").sum() >= len(plans) - 1 > 0
+    assert found["run"] == ["model=le_net5"]
+    assert Profile.from_json(json.dumps(found["profile"])) == Profile.read(profile)
+
+
+def test_leakage_and_payload_are_those_of_the_records(profile, tmp_path, capsys):
+    words = ["only=[phone,cloud]", "limits.at_least=relu2", "minimise=leakage"]
+    assert plan(profile, tmp_path, *words) == 0
+    found = json.loads((tmp_path / "plan.json").read_text())
+    table = pd.read_csv(RESULTS)
+    seen = {
+        p["placement"]["option"]["name"]: p
+        for p in found["plans"]
+        if p["placement"]["option"] and p["placement"]["option"]["cut"] == "relu3"
+    }
+    for name, raw in seen.items():
+        rows = table[(table["cut"] == "relu3") & (table["defense"] == name)]
+        rows = rows[(rows["threat_client"] == "weights") & (rows["threat_observations"] == 1)]
+        rows = rows[rows["threat_defense"] == "known"]
+        assert raw["figures"]["leakage"]["value"] in [max(v, 0.0) for v in rows["leakage"]]
+        assert raw["figures"]["leakage"]["basis"] == "measured"
+
+
+def test_says_what_nothing_keeps(profile, tmp_path, capsys):
+    words = ["limits.deadline_ms=0.001", "limits.leakage=0.3"]
+    assert plan(profile, tmp_path, *words) == 0
+    told = capsys.readouterr().out
+    assert "No placement keeps all limits" in told
+    assert "deadline_ms: least possible" in told
+    assert json.loads((tmp_path / "plan.json").read_text())["recommended"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["model=resnet18"], "is of LeNet5 1x28x28, not of resnet18"),
+        (["data=orl_faces"], "has no rows of le_net5 on orl_faces"),
+        (["records=nowhere.csv"], "cannot read nowhere.csv"),
+        (["minimise=beauty"], "choose from"),
+        (["limits.at_least=elsewhere"], "'elsewhere' was not profiled"),
+        (["scenario=moon"], "there is no scenario 'moon'"),
+        (["limits.speed=1"], "speed"),
+        (["only=[cloud]"], "the device"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(profile, tmp_path, capsys, words, said):
+    assert plan(profile, tmp_path, *words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert said in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("command", ["profile", "plan"])
+def test_help_says_what_there_is(command, capsys):
+    assert main([command, "--help"]) == 0
+    assert f"usage: splitbench {command}" in capsys.readouterr().out

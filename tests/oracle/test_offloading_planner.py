@@ -1,0 +1,310 @@
+"""The planner against hand-worked cases, brute force, and what must hold of any planner."""
+
+import dataclasses
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from offloading.constraints import Constraints
+from offloading.enumeration import candidates
+from offloading.planner import OBJECTIVES, NoSuchPlanError, Planner
+from offloading.profile import ProfileError
+from tests.unit.offloading_world import (
+    ACCURACY,
+    NAMES,
+    cloud,
+    edge,
+    function,
+    link,
+    option,
+    options,
+    phone,
+    profile,
+    scenario,
+)
+
+
+def planner(*tiers, given_options=None, **asked):
+    place = scenario(*(tiers or (phone(), cloud())), **asked)
+    return Planner(place, profile(), given_options or options(), accuracy=ACCURACY)
+
+
+def every(made):
+    return [made.plan((r, i)) for r, found in enumerate(made.routes) for i in range(len(found))]
+
+
+def values(plan):
+    return tuple(plan.figures[name].value for name in OBJECTIVES)
+
+
+class TestOneRequest:
+    def test_takes_the_sum_of_hand_worked_phases(self):
+        made = planner()
+        found = made.plan(made.find(tiers=["phone", "cloud"], ends=["second"], option="undefended"))
+        times = {(p.kind, p.where): p.ms.value for p in found.phases}
+        wait = times.pop(("queue", "phone"), 0.0) + times.pop(("queue", "cloud"), 0.0)
+        assert times == pytest.approx(
+            {
+                ("compute", "phone"): 4 * 5.0,
+                ("network", "phone>cloud"): 5.0 + 4.0,  # half a round trip, and 4000 bytes
+                ("compute", "cloud"): 5.0,
+                ("network", "cloud>phone"): 5.0,
+            }
+        )
+        total = 20 + 9 + 5 + 5 + wait
+        assert found.figures["latency_ms"].value == pytest.approx(total)
+        assert wait < 0.1
+
+    def test_on_the_device_alone_takes_its_time_and_costs_nothing(self):
+        made = planner()
+        found = made.plan((0, 0))
+        assert found.placement.stays
+        assert found.figures["latency_ms"].value == pytest.approx(40.0, rel=0.01)
+        assert found.figures["usd_per_million"].value == 0
+        assert found.figures["leakage"].value == 0
+        assert found.figures["payload_bytes"].value == 0
+
+    def test_pays_the_rent_of_a_machine_over_the_requests(self):
+        made = planner()
+        found = made.plan(made.find(tiers=["phone", "cloud"], ends=["input"], option="undefended"))
+        # 3.60 dollars an hour are a thousandth of a dollar a second, at one request a second.
+        assert found.figures["usd_per_million"].value == pytest.approx(1000.0)
+
+    def test_pays_a_function_for_its_milliseconds_with_its_cold_starts(self):
+        made = planner(phone(), function())
+        at = made.find(tiers=["phone", "function"], ends=["second"], option="undefended")
+        share = math.exp(-600.0)
+        billed = math.ceil(5.0 + share * 1000 - 1e-9)
+        dollars = 2e-7 + 1e-5 * 1769 / 1024 * billed / 1000
+        assert made.plan(at).figures["usd_per_million"].value == pytest.approx(1e6 * dollars)
+
+    def test_pays_a_function_for_waiting_on_the_tier_behind_it(self):
+        far = cloud(pricing=function().pricing, cold_start=None)
+        near = function(cold_start=None)
+        place = scenario(phone(), near, far)
+        made = Planner(place, profile(), options(), accuracy=ACCURACY)
+        at = made.find(
+            tiers=["phone", "function", "cloud"], ends=["first", "third"], option="undefended"
+        )
+        beyond = 5.0 + (made.costing.plain_bytes[3]) / 1000 + 1.0 + 5.0  # up, the tail, down
+        each = [math.ceil(7.0 + beyond - 1e-9), 1]
+        dollars = 2 * 2e-7 + 1e-5 * 1769 / 1024 * sum(each) / 1000
+        assert made.plan(at).figures["usd_per_million"].value == pytest.approx(1e6 * dollars)
+
+    def test_pays_for_bytes_in_the_direction_that_is_billed(self):
+        made = planner(reply=1000, egress=0.09)
+        free = planner(reply=1000)
+        at = made.find(tiers=["phone", "cloud"], ends=["second"], option="undefended")
+        more = made.plan(at).figures["usd_per_million"].value
+        assert more - free.plan(at).figures["usd_per_million"].value == pytest.approx(
+            1e6 * 0.09 * 1000 / 1e9
+        )
+
+    def test_with_exits_is_the_mean_over_images_that_go_and_that_stay(self):
+        kept = option("second", 0.5, name="exits", exact=False, share=0.25)
+        made = planner(given_options=(*options(), kept))
+        ends = {"tiers": ["phone", "cloud"], "ends": ["second"]}
+        whole = made.plan(made.find(**ends, option="undefended")).figures
+        some = made.plan(made.find(**ends, option="exits")).figures
+        assert some["latency_ms"].value == pytest.approx(
+            0.25 * whole["latency_ms"].value + 0.75 * 20.0, rel=0.01
+        )
+        assert some["payload_bytes"].value == pytest.approx(0.25 * 4000)
+        assert some["leakage"].value == 0.5  # of those that are sent
+
+    def test_counts_energy_of_computing_and_of_sending(self):
+        place = scenario(phone(), cloud())
+        key = ("phone", "cloud")
+        hop = dataclasses.replace(place.hops[key], radio_watts=1.0)
+        made = Planner(
+            dataclasses.replace(place, hops={key: hop}), profile(), options(), accuracy=ACCURACY
+        )
+        at = made.find(tiers=["phone", "cloud"], ends=["second"], option="undefended")
+        assert made.plan(at).figures["device_joules"].value == pytest.approx(
+            2.0 * 0.020 + 1.0 * 0.004
+        )
+
+    def test_is_refused_where_the_device_does_not_keep_up(self):
+        made = planner(rate=50.0)  # 40 ms each, 25 per second at most
+        assert not made.estimates[0].possible[0]
+        assert math.isinf(made.estimates[0].latency_ms[0])
+        assert made.outcome().recommended is not None
+
+    def test_is_refused_where_memory_does_not_suffice(self):
+        made = planner(phone(memory_bytes=2500.0), cloud())
+        kept = [p for p in every(made) if made.exceeded(made.index_of(p.placement), Constraints())]
+        assert {p.placement.segments[0].end for p in kept} == {"third", "output", "second", "first"}
+
+
+class TestLeakage:
+    def test_is_that_of_the_first_tier_that_is_not_trusted(self):
+        made = planner(phone(), edge(trusted=True), cloud())
+        at = made.find(
+            tiers=["phone", "edge", "cloud"], ends=["first", "third"], option="undefended"
+        )
+        assert made.plan(at).figures["leakage"].value == 0.2
+        seen = planner(phone(), edge(), cloud())
+        assert seen.plan(at).figures["leakage"].value == 0.9
+
+    def test_of_what_follows_from_a_defended_release_is_at_most_that_of_the_release(self):
+        made = planner(phone(), edge(trusted=True), cloud(), given_options=(*options(),))
+        ends = ["second", "third"]
+        at = made.find(tiers=["phone", "edge", "cloud"], ends=ends, option="noise")
+        assert made.plan(at).figures["leakage"].value == pytest.approx(0.2)
+
+    def test_is_nothing_where_everybody_is_trusted(self):
+        made = planner(phone(), cloud(trusted=True))
+        assert {p.figures["leakage"].value for p in every(made)} == {0.0}
+
+    def test_of_a_cut_that_nobody_measured_is_that_of_the_cut_before(self):
+        known = tuple(o for o in options() if o.cut != "third")
+        made = planner(phone(), edge(trusted=True), cloud(), given_options=known)
+        assert made.costing.plain_leakage.tolist() == [1.0, 0.9, 0.6, 0.6, 0.6]
+
+
+class TestEnumeration:
+    @pytest.mark.parametrize("tiers", [(phone(), cloud()), (phone(), edge(), cloud())])
+    def test_has_every_placement_once(self, tiers):
+        place = scenario(*tiers)
+        found = [
+            (tuple(t.name for t in c.route), int(o), tuple(int(e) for e in ends))
+            for c in candidates(place, profile(), options())
+            for o, ends in zip(c.options, c.ends, strict=True)
+        ]
+        last, names = len(NAMES) - 1, [t.name for t in tiers]
+        wanted = {(("phone",), -1, (last,))}
+        for count in range(1, len(tiers)):
+            for others in itertools.combinations(names[1:], count):
+                for o, chosen in enumerate(options()):
+                    first = NAMES.index(chosen.cut)
+                    for ends in itertools.combinations(range(first + 1, last), count - 1):
+                        wanted.add((("phone", *others), o, (first, *ends, last)))
+        assert len(found) == len({*found})
+        assert {*found} == wanted
+
+    def test_refuses_an_option_at_an_unknown_cut(self):
+        strange = dataclasses.replace(option("first", 0.5), cut="elsewhere")
+        with pytest.raises(ProfileError, match="'elsewhere' was not profiled"):
+            planner(given_options=(strange,))
+
+
+class TestFront:
+    def test_is_what_brute_force_finds(self):
+        made = planner(phone(), edge(), function(), cloud())
+        plans = [p for p in every(made) if math.isfinite(p.figures["latency_ms"].value)]
+        points = {values(p) for p in plans}
+        best = {
+            p
+            for p in points
+            if not any(all(a <= b for a, b in zip(q, p, strict=True)) and q != p for q in points)
+        }
+        front = [values(made.plan(index)) for index in made.front]
+        assert {*front} == best
+        assert [p[0] for p in front] == sorted(p[0] for p in front)
+
+    def test_holds_whatever_is_recommended_without_limits(self):
+        made = planner(phone(), edge(), cloud())
+        for name in OBJECTIVES:
+            chosen = made.outcome(minimise=name).recommended
+            least = min(values(p)[OBJECTIVES.index(name)] for p in every(made))
+            assert chosen.figures[name].value == least
+
+    def test_dominates_all_that_is_not_on_it(self):
+        made = planner(phone(), edge(), cloud())
+        on_it = {*made.front}
+        for r, found in enumerate(made.routes):
+            for i in range(len(found)):
+                equal = values(made.plan((r, i))) in {values(made.plan(f)) for f in on_it}
+                assert equal or made.dominating((r, i)) in on_it
+
+
+class TestLimits:
+    def test_are_kept_by_what_is_recommended(self):
+        made = planner(phone(), edge(), cloud())
+        for limits in (
+            Constraints(leakage=0.3),
+            Constraints(usd_per_million=150.0),
+            Constraints(accuracy_drop=0.0, leakage=0.6),
+            Constraints(at_least="third"),
+        ):
+            chosen = made.outcome(limits).recommended
+            assert chosen is not None
+            assert made.exceeded(made.index_of(chosen.placement), limits) == ()
+
+    def test_that_nothing_keeps_are_named_with_what_is_to_be_had(self):
+        made = planner()
+        found = made.outcome(Constraints(leakage=0.0, deadline_ms=30.0, percentile=50))
+        assert found.recommended is None
+        assert found.nearest["deadline_ms"] == pytest.approx(40.0, rel=0.01)
+        fast = [p for p in every(made) if p.figures["latency_ms"].value <= 30.0]
+        least = min(p.figures["leakage"].value for p in fast)
+        assert found.nearest["leakage"] == least
+
+    def test_refuse_what_is_no_limit(self):
+        with pytest.raises(ValueError, match="must not be negative"):
+            Constraints(leakage=-0.1)
+        with pytest.raises(ValueError, match="choose 50 or 95"):
+            Constraints(percentile=99)
+        with pytest.raises(ValueError, match="choose from"):
+            planner().outcome(minimise="beauty")
+
+    def test_name_baselines_that_exceed_them(self):
+        found = planner().outcome(Constraints(leakage=0.3))
+        raw = found.baselines["send undefended to the cloud"]
+        assert "leakage" in raw.exceeded
+        assert found.baselines["all on the device"].exceeded == ()
+
+    def test_of_a_placement_that_does_not_exist_is_an_error(self):
+        with pytest.raises(NoSuchPlanError, match="phone > moon"):
+            planner().find(tiers=["phone", "moon"], ends=["first"], option="undefended")
+
+
+rates = st.floats(0.5, 200.0)
+delays = st.floats(0.0, 200.0)
+slow = st.floats(0.2, 30.0)
+
+
+def best(made, limits=None):
+    chosen = made.outcome(limits).recommended
+    return math.inf if chosen is None else chosen.figures["latency_ms"].value
+
+
+class TestProperties:
+    @settings(max_examples=25, deadline=None)
+    @given(up=rates, rtt=delays, factor=st.floats(1.0, 20.0), slowdown=slow)
+    def test_less_bandwidth_never_helps(self, up, rtt, factor, slowdown):
+        def at(mbps):
+            way = {("phone", "cloud"): link(up=mbps, rtt=rtt)}
+            return best(planner(phone(slowdown=slowdown), cloud(), links=way, rate=0.01))
+
+        assert at(up / factor) >= at(up) - 1e-9
+
+    @settings(max_examples=25, deadline=None)
+    @given(leak=st.floats(0, 1), less=st.floats(0, 1), usd=st.floats(0, 2000), slowdown=slow)
+    def test_a_tighter_limit_never_improves(self, leak, less, usd, slowdown):
+        made = planner(phone(slowdown=slowdown), edge(), cloud(), rate=0.01)
+        wide = Constraints(leakage=leak, usd_per_million=usd)
+        tight = Constraints(leakage=leak * less, usd_per_million=usd)
+        assert best(made, tight) >= best(made, wide) - 1e-9
+
+    @settings(max_examples=25, deadline=None)
+    @given(slowdown=slow, up=rates, rtt=delays, leak=st.floats(0, 1))
+    def test_one_more_tier_never_hurts(self, slowdown, up, rtt, leak):
+        limits = Constraints(leakage=leak)
+        ways = {("phone", "edge"): link(up=up, rtt=rtt)}
+        few = best(planner(phone(slowdown=slowdown), cloud(), rate=0.01), limits)
+        more = planner(phone(slowdown=slowdown), edge(), cloud(), links=ways, rate=0.01)
+        assert best(more, limits) <= few + 1e-9
+
+    @settings(max_examples=15, deadline=None)
+    @given(st.lists(st.floats(0.0, 1.0), min_size=4, max_size=4), slow)
+    def test_every_placement_is_weakly_beaten_by_one_of_the_front(self, leaks, slowdown):
+        known = tuple(option(cut, leak) for cut, leak in zip(NAMES[:4], leaks, strict=True))
+        made = planner(phone(slowdown=slowdown), edge(), cloud(), given_options=known)
+        points = np.array([values(p) for p in every(made)])
+        front = np.array([values(made.plan(i)) for i in made.front])
+        assert all((front <= point + 1e-12).all(axis=1).any() for point in points)

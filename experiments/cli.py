@@ -17,6 +17,7 @@ usage: splitbench COMMAND [ARGUMENTS]
   demo         the whole path on embedded real images, in minutes
   profile      time the parts of a model on this machine
   plan         where to cut, and where to run the parts: latency, leakage, money
+  measure      run plans for real over imitated links, and compare with their predictions
 
 examples:
   splitbench run defense=gaussian_noise defense.noise_std=1.0
@@ -76,6 +77,12 @@ def _plan(arguments: Sequence[str]) -> int:
     return main(arguments)
 
 
+def _measure(arguments: Sequence[str]) -> int:
+    from experiments.measure import main
+
+    return main(arguments)
+
+
 def _demo(arguments: Sequence[str]) -> int:
     from experiments.demo import main
 
@@ -92,6 +99,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "demo": _demo,
     "profile": _profile,
     "plan": _plan,
+    "measure": _measure,
 }
 
 

@@ -113,6 +113,9 @@ def calibrate(
     if hop in emulation.traces:
         raise EmulationError(f"the link of {hop} changes with a trace: calibrate one without it")
     sizes = _quick(link) if sizes is None else sorted(sizes)
+    if not emulation.shapes:
+        ways = [emulation.added_ms(hop, size, size) for size in sizes]
+        return fitted(emulation.backend, link, sizes, [w[0] for w in ways], [w[1] for w in ways])
     orders = [(size, 1) for size in sizes] + [(1, size) for size in sizes]
     # The first messages open the window of the connection. Then sizes take turns: what disturbs
     # the machine meanwhile disturbs all of them.
@@ -123,8 +126,8 @@ def calibrate(
         for i in range(len(orders))
     ]
     count = len(sizes)
-    up = [medians[i][0] + emulation.added_ms(hop, sizes[i], 0)[0] for i in range(count)]
-    down = [medians[count + i][1] + emulation.added_ms(hop, 0, sizes[i])[1] for i in range(count)]
+    up = [medians[i][0] for i in range(count)]
+    down = [medians[count + i][1] for i in range(count)]
     return fitted(emulation.backend, link, sizes, up, down)
 
 

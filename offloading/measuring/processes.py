@@ -2,9 +2,10 @@
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from offloading.emulation.children import Children
@@ -55,23 +56,28 @@ def serve(
     return running, addresses
 
 
-def make_requests(
-    task: Task, side: str, net: Emulation | None, stack: ExitStack, on_request: OnRequest
-) -> tuple[int, list[dict[str, Any]]]:
-    """Have the device make all requests; its process id, and what it tells of the timed ones.
-
-    Raises:
-        MeasureError: One of them has failed, or the device's process has ended.
-    """
+def start_device(side: str, net: Emulation | None, stack: ExitStack) -> subprocess.Popen[bytes]:
+    """Start the device's process, which then waits for its task."""
     children = Children()
     stack.callback(children.close)
     words = pinned(core(0), [sys.executable, "-m", "offloading.measuring.device"])
     command = words if net is None else net.command(side, words)
-    device = children.start(command, environment=ENVIRONMENT)
+    return children.start(command, environment=ENVIRONMENT)
+
+
+def make_requests(
+    device: subprocess.Popen[bytes], task: Task, on_request: OnRequest
+) -> list[dict[str, Any]]:
+    """Have the device make all requests, and return what it tells of the timed ones.
+
+    Raises:
+        MeasureError: One of them has failed, or the device's process has ended.
+    """
     assert device.stdin is not None
     assert device.stdout is not None
-    device.stdin.write(task.to_json().encode() + b"\n")
-    device.stdin.flush()
+    with suppress(BrokenPipeError):  # then it says why below
+        device.stdin.write(task.to_json().encode() + b"\n")
+        device.stdin.flush()
     total = len(task.senders) * (task.requests + task.warmup)
     told: list[dict[str, Any]] = []
     for done, line in enumerate(device.stdout, start=1):
@@ -82,7 +88,7 @@ def make_requests(
         on_request(done, total)
     if device.wait() or len(told) != total:
         raise MeasureError(f"the device's process has ended: {said(device)}")
-    return device.pid, [each for each in told if each["round"] >= 0]
+    return [each for each in told if each["round"] >= 0]
 
 
 def core(place: int) -> list[int]:

@@ -18,7 +18,7 @@ from offloading.emulation.calibration import Calibration, calibrate
 from offloading.emulation.emulation import Emulation, Hop
 from offloading.emulation.tun_relay import DEVICES
 from offloading.measuring.device import Sender, Task
-from offloading.measuring.processes import OnRequest, make_requests, serve
+from offloading.measuring.processes import OnRequest, make_requests, serve, start_device
 from offloading.measuring.result import Report
 from offloading.measuring.subject import Setting, Subject
 from offloading.measuring.summary import Over, summary
@@ -84,11 +84,12 @@ def measure(
             calibrations = {hop: calibrate(net, hop) for hop in used}
             for found in calibrations.values() if how.check else ():
                 found.check()
+        device = start_device(subjects[0].tiers[0], net, stack)
         running, addresses = serve(subjects, net, how, stack)
         on_servers(running)
         named = [*((s, s.name) for s in subjects), (subjects[0], f"{subjects[0].name} {AGAIN}")]
         task = _task(named, addresses, room / "images", net, how)
-        pid, told = make_requests(task, subjects[0].tiers[0], net, stack, on_request)
+        told = make_requests(device, task, on_request)
         if net is not None:
             net.check()
     over = Over(net, calibrations, how.reply_bytes)
@@ -97,7 +98,7 @@ def measure(
             [each for each in told if each["plan"] == name],
             name=name,
             tiers=subject.tiers,
-            device_process=pid,
+            device_process=device.pid,
             stretch=how.stretch,
             predicted=subject.predicted,
             over=over,

@@ -17,6 +17,7 @@ usage: splitbench COMMAND [ARGUMENTS]
   demo         the whole path on embedded real images, in minutes
   profile      time the parts of a model on this machine
   plan         where to cut, and where to run the parts: latency, leakage, money
+  adapt        change the plan while the network changes: what it is worth
   measure      run plans for real over imitated links, and compare with their predictions
 
 examples:
@@ -77,6 +78,12 @@ def _plan(arguments: Sequence[str]) -> int:
     return main(arguments)
 
 
+def _adapt(arguments: Sequence[str]) -> int:
+    from experiments.adapt import main
+
+    return main(arguments)
+
+
 def _measure(arguments: Sequence[str]) -> int:
     from experiments.measure import main
 
@@ -99,6 +106,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "demo": _demo,
     "profile": _profile,
     "plan": _plan,
+    "adapt": _adapt,
     "measure": _measure,
 }
 

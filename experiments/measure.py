@@ -1,9 +1,9 @@
 """``splitbench measure``: plans run for real, and how far off their predictions are."""
 
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.compose import plain
-from experiments.console import Reporter
+from experiments.console import Meter, Reporter
 from experiments.errors import UserError
 from experiments.explain import sentence
 from experiments.leaderboard import write
+from experiments.plan_file import chosen, read_document
 from experiments.scenario import only, scenario_of
 from offloading.plan import Plan, PlanError
 from offloading.scenario import Scenario
@@ -25,7 +26,6 @@ from offloading.scenario import Scenario
 if TYPE_CHECKING:
     from offloading.measuring.result import Measured, Report
 
-SCHEMA = 1  # of the file that `splitbench plan` writes
 BULK_BYTES, BULK_MBPS = 100_000, 100.0  # where a prediction of the network is expected to hold
 WIDTH = 160  # where there is no terminal to ask
 HELP = """\
@@ -89,31 +89,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def chosen(document: dict[str, Any], wanted: list[int] | None, most: int) -> dict[str, Plan]:
-    """Plans of a file by name: those named, or the recommended one and the baselines.
-
-    Raises:
-        UserError: There is no such plan.
-        PlanError: The file holds something else.
-    """
-    try:
-        plans = [Plan.from_dict(each) for each in document["plans"]]
-        baselines = [Plan.from_dict(each) for each in document["baselines"].values()]
-        recommended = document["recommended"]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise PlanError(f"not what `splitbench plan` writes: {error!r} is missing") from error
-    if wanted is not None:
-        if not all(isinstance(i, int) and 0 <= i < len(plans) for i in wanted):
-            raise UserError(f"plans={wanted}: the file has plans 0 to {len(plans) - 1}")
-        picked = [plans[i] for i in wanted]
-    else:
-        picked = [*([] if recommended is None else [plans[recommended]]), *baselines]
-    named = {str(plan.placement): plan for plan in picked}
-    return dict([*named.items()][: most if wanted is None else None])
-
-
 def report_table(report: "Report", bulky: set[str]) -> Table:
-    """One row for each plan, and one for the first of them once more."""
+    """One row for each plan, and one for that which was measured twice."""
     table = Table(
         title=f"links: {report.backend}; {report.requests} requests each, "
         f"{report.warmup} before them; times in ms",
@@ -187,7 +164,7 @@ def _measured(file: Path, config: dict[str, Any]) -> tuple["Report", set[str]]:
     from offloading.measuring.session import measure
     from offloading.measuring.subject import Setting, Subject
 
-    document = _read(file)
+    document = read_document(file)
     asked = document["config"]
     scenario = only(scenario_of(asked["scenario"], asked["workload"]), asked["only"])
     plans = chosen(document, config["plans"], int(config["most"]))
@@ -217,8 +194,22 @@ def _measured(file: Path, config: dict[str, Any]) -> tuple["Report", set[str]]:
                 Subject(name=name, folder=folders[name], tiers=tiers, predicted=predicted)
             )
         links = {hop: way.link for hop, way in scenario.hops.items()}
-        with reporter.stage(f"measuring {len(plans)} plans") as meter:
-            report = measure(subjects, images, links=links, setting=setting, on_request=meter)
+        reporter.say("calibrating links, starting processes")
+        with ExitStack() as stack:
+            meters: list[Meter] = []
+
+            def ready(_: object) -> None:
+                stage = reporter.stage(f"measuring {len(plans)} plans")
+                meters.append(stack.enter_context(stage))
+
+            report = measure(
+                subjects,
+                images,
+                links=links,
+                setting=setting,
+                on_request=lambda done, total: meters[0](done, total),
+                on_servers=ready,
+            )
     return report, {name for name, plan in plans.items() if _is_bulky(plan, scenario)}
 
 
@@ -227,15 +218,3 @@ def _is_bulky(plan: Plan, scenario: Scenario) -> bool:
     if option is None or option.payload_bytes < BULK_BYTES:
         return False
     return scenario.hops[tiers[0], tiers[1]].link.up_mbps <= BULK_MBPS
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(file.read_text())
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{file} is no plan of `splitbench plan`: {error}") from error
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise UserError(f"{file} is no plan of `splitbench plan` that this version reads")
-    return document

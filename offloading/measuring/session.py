@@ -19,7 +19,7 @@ from offloading.emulation.emulation import Emulation, Hop
 from offloading.emulation.tun_relay import DEVICES
 from offloading.measuring.device import Sender, Task
 from offloading.measuring.processes import OnRequest, make_requests, serve, start_device
-from offloading.measuring.result import Report
+from offloading.measuring.result import AGAIN, Report
 from offloading.measuring.subject import Setting, Subject
 from offloading.measuring.summary import Over, summary
 from offloading.runtime.artefact import folder_of, read_manifest
@@ -27,7 +27,6 @@ from offloading.runtime.process import ServerProcess
 from offloading.runtime.wire import HEADER_BYTES
 from splitbench.link import Link
 
-AGAIN = "(again)"
 OnServers = Callable[[Mapping[str, Sequence[ServerProcess]]], None]
 
 
@@ -52,8 +51,8 @@ def measure(
 
     The processes are joined by imitated links, which are calibrated first. Requests are made one
     at a time, those of all plans in turn and in random order, so that what disturbs the machine
-    disturbs all plans. The first plan takes part twice: its difference to itself is what no
-    comparison can see. The device has one core to itself where there are several.
+    disturbs all plans. The first plan that sends takes part twice: its difference to itself is
+    what no comparison can see. The device has one core to itself where there are several.
 
     Args:
         subjects: What to measure.
@@ -87,7 +86,8 @@ def measure(
         device = start_device(subjects[0].tiers[0], net, stack)
         running, addresses = serve(subjects, net, how, stack)
         on_servers(running)
-        named = [*((s, s.name) for s in subjects), (subjects[0], f"{subjects[0].name} {AGAIN}")]
+        twice = next((s for s in subjects if len(s.tiers) > 1), subjects[0])
+        named = [*((s, s.name) for s in subjects), (twice, f"{twice.name}{AGAIN}")]
         task = _task(named, addresses, room / "images", net, how)
         told = make_requests(device, task, on_request)
         if net is not None:

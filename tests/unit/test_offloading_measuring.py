@@ -15,7 +15,8 @@ from defenses.laplace_noise import LaplaceNoise
 from experiments.compose import build
 from experiments.errors import UserError
 from experiments.expressions import node_of
-from experiments.measure import chosen, main, report_table
+from experiments.measure import main, report_table
+from experiments.plan_file import chosen
 from offloading.constraints import Constraints
 from offloading.emulation.emulation import EmulationError
 from offloading.figure import Figure

@@ -1,5 +1,6 @@
 """Network namespaces: each side gets a network stack of its own."""
 
+import itertools
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ from offloading.emulation.emulation import EmulationError
 
 Runner = Callable[[Sequence[str]], str]
 PREFIX = "splitbench"
+_NUMBERS = itertools.count()  # one process may have several sets of them
 # A persistent connection whose window is open is what `Link` is about: it must not close again
 # while nothing is sent, and buffers must not be the limit.
 SETTINGS = {
@@ -60,9 +62,8 @@ class Namespaces:
             EmulationError: Not allowed here.
         """
         self.sweep()
-        names = {
-            side: f"{PREFIX}-{os.getpid()}-{id(self) % 997}-{i}" for i, side in enumerate(sides)
-        }
+        ours = f"{PREFIX}-{os.getpid()}-{next(_NUMBERS)}"
+        names = {side: f"{ours}-{place}" for place, side in enumerate(sides)}
         for name in names.values():
             self.runner(["ip", "netns", "add", name])
             self.made.append(name)

@@ -43,8 +43,8 @@ class Measured:
         stretch: How much slower the head was made by sleeping; 1 is not.
         predicted: By the plan, for this host's speed and the link that was asked for; None where
             there is no such prediction.
-        composed_ms: Median times of all phases but those on the way, and the formula of the links
-            as they were calibrated: what the measured parts predict of the whole.
+        composed_ms: Median of what each request computed, and the formula of the links as they were
+            calibrated instead of its way: what the measured parts predict of the whole.
     """
 
     name: str

@@ -83,7 +83,7 @@ def summary(
         totals.append(each["end_to_end_ms"] + up + down)
     sent = _mean(told, "sent_bytes")
     parts = spreads(phases)
-    composed = sum(part.p50 for key, part in parts.items() if key not in ON_THE_WAY)
+    composed = np.array([sum(ms for k, ms in p.items() if k not in ON_THE_WAY) for p in phases])
     if sent:
         composed += over.formula_ms(tiers, (sent, *between_bytes))
     counts = over.net is not None and over.net.counts
@@ -104,7 +104,7 @@ def summary(
         device_process=device_process,
         stretch=stretch,
         predicted=predicted,
-        composed_ms=composed,
+        composed_ms=float(np.median(composed)),
     )
 
 

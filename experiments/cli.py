@@ -16,6 +16,8 @@ COMMANDS = {
     "plan": ("plan", "where to cut, and where to run the parts: latency, leakage, money"),
     "export": ("export", "write the segments of a split model as artefacts, ready to be served"),
     "serve": ("serve", "run one exported segment behind an address"),
+    "measure": ("measure", "run plans for real over imitated links, beside their predictions"),
+    "adapt": ("adapt", "change the plan while the network changes: what that is worth"),
     "simulate": ("simulate", "a plan under load: tails, cold starts, money"),
     "explain": ("explain_plan", "what a plan rests on, and why not another placement"),
 }

@@ -1,0 +1,97 @@
+"""Artefacts of the plans of a file, from what its records were made with."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra import compose, initialize_config_module
+
+from experiments.compose import build, plain
+from experiments.console import Reporter
+from experiments.expressions import node_of
+from experiments.settings import check_settings
+from experiments.store import Store
+from offloading.plan import Plan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from experiments.job import Job
+
+IMAGES = 32  # sent in turn
+CHECKED = 4  # on which what was written is compared with what it was written from
+WHOLE = (
+    "output",
+    "NoDefense()",
+    "Float32()",
+)  # cut, defense and codec of a device that sends nothing
+
+
+def exported(
+    plans: Mapping[str, Plan],
+    run: Sequence[str],
+    settings: Mapping[str, Any],
+    room: Path,
+    reporter: Reporter,
+) -> tuple[dict[str, Path], "Tensor"]:
+    """Write the segments of every plan, and find images to send.
+
+    Models and defenses come from the store where a run has put them; else they are made now.
+
+    Args:
+        plans: By name.
+        run: Overrides of `splitbench run` that name model and data.
+        settings: Of the command: ``paths``, ``device``, ``threads`` and ``trust`` are used.
+        room: Folder to write to.
+        reporter: Says what is made.
+
+    Returns:
+        The folder of each plan, and images ``(n, c, h, w)`` that nothing was trained on.
+
+    Raises:
+        UserError: A plan has no defense or codec that can be built.
+        ArtefactError: A plan cannot be exported.
+    """
+    import torch
+
+    from offloading.runtime.export import export
+    from splitbench.placement import on_the_cpu
+
+    with initialize_config_module("configs", version_base="1.3"):
+        config = plain(compose("run", overrides=list(run)))
+    config |= {name: settings[name] for name in ("paths", "device", "threads")}
+    torch.set_num_threads(int(settings["threads"]))
+    store = Store(Path(config["paths"]["runs"]))
+    folders: dict[str, Path] = {}
+    images = torch.zeros(0)
+    for number, (name, plan) in enumerate(plans.items()):
+        job = _job(plan, config, store, reporter)
+        cut, *later = job.cuts
+        images = job.roles.calibration.images(slice(0, IMAGES))
+        folders[name] = room / str(number)
+        with on_the_cpu():
+            export(
+                job.deployment(cut),
+                folders[name],
+                model=config["model"],
+                images=images[:CHECKED],
+                classes=len(job.roles.train.classes),
+                later_cuts=[far.name for far in later],
+                seed=job.seed,
+                trust=settings["trust"],
+            )
+    return folders, images.cpu()
+
+
+def _job(plan: Plan, config: Mapping[str, Any], store: Store, reporter: Reporter) -> "Job":
+    """The job whose deployment is the plan's."""
+    from experiments.job import Job
+
+    option = plan.placement.option
+    cut, defense, codec = WHOLE if option is None else (option.cut, option.defense, option.codec)
+    chain = [cut] if option is None else [s.end for s in plan.placement.segments[:-1]]
+    values = {**config, "defense": node_of(defense), "cuts": chain}
+    if build(values["defense"]).codec is None:  # else what it was recorded with is its own
+        values["codec"] = node_of(codec)
+    check_settings(values)
+    return Job(values, store, reporter)

@@ -1,0 +1,1 @@
+"""Plans run for real, over imitated links, and compared with what was predicted of them."""

@@ -16,6 +16,7 @@ from experiments.console import Reporter
 from experiments.errors import UserError
 from experiments.explain import sentence
 from experiments.leaderboard import write
+from experiments.plan_file import read_document
 from experiments.plan_page.checks import read_checks
 from experiments.plan_page.reasons import why_not
 from experiments.plan_page.render import render
@@ -27,7 +28,6 @@ from offloading.planner import Index, NoSuchPlanError
 from offloading.profile import Profile, ProfileError
 from offloading.sensitivity import changes
 
-SCHEMA = 1  # of plan.json, as `splitbench plan` writes it
 NEAR = 12  # placements named where one was not found
 WIDTH = 160  # where there is no terminal to ask
 ABOUT = """\
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     """Explain; user errors end in one sentence and exit code 2."""
     options = _parser().parse_args(list(arguments))
     try:
-        raw = read(Path(options.plan))
+        raw = read_document(Path(options.plan))
         asked = rebuilt(raw, Reporter("explain"))
         minimise = raw["config"]["minimise"]
         outcome = asked.planner.outcome(asked.constraints, minimise=minimise)
@@ -76,22 +76,6 @@ def page(report: Report, plan: Path) -> str:
     found = read_checks(plan.parent, {str(plan.placement) for plan in plans})
     doubts = changes(asked.planner, asked.constraints, minimise=report.minimise)
     return render(asked, outcome, doubts, minimise=report.minimise, checks=found)
-
-
-def read(path: Path) -> dict[str, Any]:
-    """The document that `splitbench plan` wrote.
-
-    Raises:
-        UserError: It cannot be read, or is none of this version.
-    """
-    try:
-        raw = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a JSON document: {error}") from error
-    wanted = {"schema", "config", "run", "profile"}
-    if not isinstance(raw, dict) or raw.get("schema") != SCHEMA or not wanted <= {*raw}:
-        raise UserError(f"{path} is no plan of this version: make one with `splitbench plan`")
-    return raw
 
 
 def rebuilt(raw: dict[str, Any], reporter: Reporter) -> Question:

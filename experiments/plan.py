@@ -15,13 +15,13 @@ from experiments.console import Reporter
 from experiments.errors import UserError
 from experiments.explain import sentence
 from experiments.leaderboard import write
+from experiments.plan_file import SCHEMA
 from experiments.plan_page.render import render
 from experiments.planning import Question, question
 from offloading.plan import Plan
 from offloading.planner import Judged, Outcome
 from offloading.sensitivity import Change, changes
 
-SCHEMA = 1
 SHOWN = 12  # plans of the front in the terminal
 WIDTH = 160  # where there is no terminal to ask
 HELP = """\

@@ -1,8 +1,6 @@
 """A plan that was written, with the scenario that it was made for."""
 
 import dataclasses
-import importlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +11,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.errors import UserError
+from experiments.plan_file import read_document
 from experiments.planning import composed
 from experiments.scenario import only, scenario_of
 from offloading.plan import Plan, PlanError
 from offloading.scenario import Scenario
 
-SCHEMA = 1  # of plan.json
-OURS = ("offloading", "splitbench")
 # What a plan's phases do not hang on: the rest asks for another plan.
 FREE = ("pricing", "cold_start", "down_usd_per_gb", "up_usd_per_gb", "jitter_ms", "trusted")
 
@@ -48,7 +45,7 @@ def planned(path: Path, which: int | str | None, overrides: Sequence[str]) -> Pl
     Raises:
         UserError: It cannot be read, has no such plan, or an override does not fit it.
     """
-    document = _document(path / "plan.json" if path.is_dir() else path)
+    document = read_document(path / "plan.json" if path.is_dir() else path)
     try:
         plan = Plan.from_dict(_chosen(document, which))
         config = _changed(document["config"], overrides)
@@ -56,18 +53,6 @@ def planned(path: Path, which: int | str | None, overrides: Sequence[str]) -> Pl
         return Planned(plan, only(scenario, config.get("only")))
     except (KeyError, TypeError, PlanError) as error:
         raise UserError(f"{path}: not a plan of this version: {error}") from error
-
-
-def _document(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"cannot read the plan {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not a JSON document: {error}") from error
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise UserError(f"{path} is no plan.json of `splitbench plan`, schema {SCHEMA}")
-    return document
 
 
 def _chosen(document: Mapping[str, Any], which: int | str | None) -> Any:
@@ -93,7 +78,6 @@ def _some(names: Mapping[str, Any]) -> str:
 def _changed(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """The plan's own configuration; a workload that is named takes the place of its own."""
     own = {key: config[key] for key in ("scenario", "workload", "only")}
-    _check_trusted(own)
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     named = [each for each in parsed if each.key_or_group == "workload"]
     if named:
@@ -121,28 +105,3 @@ def _check_free(override: Override) -> None:
         f"{override.input_line}: the times of a plan hang on it; make another plan with "
         f"`splitbench plan {override.input_line}`"
     )
-
-
-def _check_trusted(node: Any) -> None:
-    """Refuse a file that names anything but classes of this project: building one would run it."""
-    if isinstance(node, str) and "${" in node:
-        raise UserError(f"the plan has {node!r} where a value was written")
-    if isinstance(node, list):
-        for part in node:
-            _check_trusted(part)
-    if isinstance(node, dict):
-        if "_target_" in node and not _is_ours(str(node["_target_"])):
-            raise UserError(f"the plan names {node['_target_']}, no class of {' or '.join(OURS)}")
-        for part in node.values():
-            _check_trusted(part)
-
-
-def _is_ours(target: str) -> bool:
-    module, _, name = target.rpartition(".")
-    if module.partition(".")[0] not in OURS:
-        return False
-    try:
-        found = getattr(importlib.import_module(module), name, None)
-    except ImportError:
-        return False
-    return isinstance(found, type) and found.__module__ == module

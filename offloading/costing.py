@@ -108,8 +108,8 @@ class Costing:
         """Objectives of every placement along a route."""
         phases, sends = self.columns(found), len(found.route) > 1
         share = self._of("share_sent", found) if sends else np.zeros(len(found))
-        names = {found.route[0].name}
-        here = [phase for phase in phases if phase.where in names]
+        device = found.route[0].name  # which encodes only what it sends
+        here = [phase for phase in phases if phase.where == device and phase.kind != "encode"]
         alone, total = _sum(here), _sum(phases)
         with np.errstate(invalid="ignore"):  # where a tier does not keep up, times are infinite
             mean = share * total + (1 - share) * alone
@@ -151,7 +151,7 @@ class Costing:
         profile = tier.profile or self.profile
         start, end = found.starts(k), found.ends[:, k]
         measured = np.maximum(profile.segments_ms[start, end] + extra, 0.0)
-        basis: Basis = "predicted" if tier.profile or tier.slowdown == 1 else tier.basis
+        basis: Basis = "predicted" if tier.profile else tier.basis
         return Column(
             "compute",
             tier.name,

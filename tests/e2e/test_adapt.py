@@ -16,6 +16,7 @@ def plans(tmp_path_factory):
     root = tmp_path_factory.mktemp("plans")
     told = ["image_shape=[1,28,28]", "classes=10", "runs=3", "warmup=1"]
     assert main(["profile", "model=le_net5", *told, f"out={root}/profile.json"]) == 0
+    timed_by_operations(root / "profile.json")
     files = []
     for name, mbps in (("slow", 0.2), ("fast", 50.0)):
         words = [
@@ -26,6 +27,19 @@ def plans(tmp_path_factory):
         assert main(["plan", *words]) == 0
         files.append(str(root / name / "plan.json"))
     return files
+
+
+def timed_by_operations(path):
+    """A third of a millisecond for the whole model, whatever this machine is doing."""
+    found = json.loads(path.read_text())
+    total = found["cuts"][-1]["head_flops"]
+    for cut in found["cuts"]:
+        for side in ("head", "tail"):
+            ms = cut[f"{side}_flops"] / total / 3
+            cut[f"{side}_ms"] |= dict.fromkeys(("p50", "p90", "p95", "p99", "mean"), ms)
+    for name in ("whole_ms", "again_ms"):
+        found[name] |= dict.fromkeys(("p50", "p90", "p95", "p99", "mean"), 1 / 3)
+    path.write_text(json.dumps(found))
 
 
 def adapted(plans, tmp_path, *words):
@@ -43,7 +57,7 @@ def test_plays_a_trace_with_every_policy_and_writes_what_came_of_it(plans, tmp_p
     policies = {each["policy"]: each for each in found["policies"]}
     assert policies["clairvoyant"]["mean_regret_ms"] == 0
     static = next(each for name, each in policies.items() if name.startswith("always"))
-    assert 0 < policies["table"]["mean_regret_ms"] < static["mean_regret_ms"]
+    assert 0 <= policies["table"]["mean_regret_ms"] < static["mean_regret_ms"]
     requests = {len(each["chosen"]) for each in found["policies"]}
     assert requests == {160}
     assert "trace.csv" in capsys.readouterr().out

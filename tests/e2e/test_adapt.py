@@ -21,7 +21,7 @@ def plans(tmp_path_factory):
     for name, mbps in (("slow", 0.2), ("fast", 50.0)):
         words = [
             *("model=le_net5", f"records={RESULTS}", f"profile={root}/profile.json"),
-            *("scenario=phone_lte", "only=[phone,edge]", "scenario.tiers.phone.slowdown=900"),
+            *("scenario=phone_lte", "only=[phone,edge]", "scenario.tiers.phone.slowdown=180"),
             *(f"scenario.hops.phone.edge.link.up_mbps={mbps}", f"out={root}/{name}"),
         ]
         assert main(["plan", *words]) == 0
@@ -52,7 +52,7 @@ def test_plays_a_trace_with_every_policy_and_writes_what_came_of_it(plans, tmp_p
     trace.write_text(
         "seconds,mbps\n" + "".join(f"{t},{50 if t % 40 < 20 else 0.2}\n" for t in range(80))
     )
-    code, found = adapted(plans, tmp_path, f"trace={trace}", "deadline_ms=300", "leakage=0.9")
+    code, found = adapted(plans, tmp_path, f"trace={trace}", "deadline_ms=300", "leakage=1")
     assert code == 0
     policies = {each["policy"]: each for each in found["policies"]}
     assert policies["clairvoyant"]["mean_regret_ms"] == 0

@@ -19,7 +19,7 @@ from offloading.profile import CutProfile, Profile
 from splitbench.codecs.container import overhead
 from splitbench.codecs.jpeg import Jpeg
 from splitbench.codecs.raw_image import RawImage
-from splitbench.leaderboard import LeaderboardError, boards
+from splitbench.leaderboard import UNRANKED, LeaderboardError, boards
 from splitbench.release import TensorSpec
 
 PLAIN, UNDEFENDED = "Float32(", "NoDefense()"
@@ -50,7 +50,8 @@ def evidence(
 ) -> Evidence:
     """Options of one model.
 
-    Measured ones are rows of a leaderboard under the headline adversary. Three kinds are added. The
+    Measured ones are rows of a leaderboard under the headline adversary, but for those that are not
+    ranked, whose numbers are not what they should be. Three kinds are added. The
     image itself, as raw bytes, gives away everything. As JPEG, where nobody measured it, it is
     assumed to give away everything and to cost no accuracy; its length is measured. The undefended
     features of a cut at which nobody measured give away no more than those of the cut before, from
@@ -72,6 +73,7 @@ def evidence(
         rows = rows[rows[name] == value]
     rows = rows[(rows["threat_observations"] == 1) & rows["leakage"].notna()]
     rows = rows[rows["accuracy"].notna() & rows["cut"].isin([*profile.places])]
+    rows = rows[[not UNRANKED & {*str(flags).split()} for flags in rows["flags"]]]
     if rows.empty:
         found = table[["data", "model"]].drop_duplicates().itertuples(index=False)
         has = "; ".join(f"{row.model} on {row.data}" for row in found) or "nothing"
@@ -82,7 +84,7 @@ def evidence(
         )
     # who holds other images, or asks more often, is another row: the strongest of them counts
     rows = rows.sort_values("leakage", kind="stable").drop_duplicates(DEPLOYED, keep="last")
-    plain = rows[(rows["defense_expression"] == UNDEFENDED)]
+    plain = rows[[_is_plain(row) for _, row in rows.iterrows()]]
     measured = list(_measured(rows, plain, str(source)))
     whole = plain["accuracy"].max() if not plain.empty else math.nan
     accuracy = Figure(float(whole), "measured", str(source))
@@ -109,7 +111,7 @@ def _table(source: Path) -> pd.DataFrame:
 
 
 def _measured(rows: pd.DataFrame, plain: pd.DataFrame, source: str) -> Iterator[Option]:
-    images = {str(row["cut"]): row for _, row in plain.iterrows() if _is_plain(row)}
+    images = {str(row["cut"]): row for _, row in plain.iterrows()}
     for _, row in rows.iterrows():
         if row["cut"] == "input" and str(row["codec_expression"]).startswith("RawImage("):
             continue  # it is there in any case

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from experiments.cli import main
+from experiments.options import evidence
 from offloading.plan import Plan
 from offloading.profile import Profile
 
@@ -97,3 +99,19 @@ def test_mistakes_end_in_one_sentence(profile, tmp_path, capsys, words, said):
 def test_help_says_what_there_is(command, capsys):
     assert main([command, "--help"]) == 0
     assert f"usage: splitbench {command}" in capsys.readouterr().out
+
+
+def test_rows_that_are_not_ranked_are_no_options(profile, tmp_path):
+    table = pd.read_csv(RESULTS)
+    noisy = table["defense"] == "gaussian noise noise_std=0.25"
+    table.loc[noisy, "flags"] = "capacity_not_saturated incomplete"
+    table.to_csv(tmp_path / "some.csv", index=False)
+    for source, there in ((RESULTS, True), (tmp_path / "some.csv", False)):
+        known = evidence(
+            source,
+            Profile.read(profile),
+            model="le_net5",
+            data="fashion_mnist_sample",
+            images=lambda: torch.rand(2, 1, 28, 28),
+        )
+        assert ("gaussian noise noise_std=0.25" in {o.name for o in known.options}) == there

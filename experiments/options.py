@@ -203,12 +203,9 @@ def _is_plain(row: Any) -> bool:
 
 
 def _name(row: Any) -> str:
-    codec = str(row["codec_expression"])
-    if codec.startswith(PLAIN) or row["defense_expression"] != UNDEFENDED:
-        return str(row["defense"])
-    if row["cut"] == "input":
-        return codec_words(codec)
-    return f"{row['defense']}, {codec_words(codec)}"
+    if _is_plain(row):
+        return "undefended"
+    return codec_words(str(row["codec_expression"])) if row["cut"] == "input" else row["defense"]
 
 
 def codec_words(expression: str) -> str:

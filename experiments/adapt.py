@@ -122,7 +122,7 @@ def document(menu: Menu, trace: BandwidthTrace, found: Sequence[Replay]) -> str:
 
 def _plain(found: Replay) -> dict[str, Any]:
     """Arrays as lists; what is not finite is null."""
-    raw = {}
+    raw: dict[str, Any] = {}
     for field in dataclasses.fields(found):
         value = getattr(found, field.name)
         if isinstance(value, np.ndarray):

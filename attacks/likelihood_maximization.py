@@ -3,35 +3,34 @@
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from enum import IntEnum
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from attacks.pixel_descent import descend
 from attacks.priors.prior import Prior
+from attacks.readings import (
+    EXACT,
+    GREY,
+    PRECISION,
+    Reading,
+    grey_images,
+    likely_readings,
+    nats_per_unit,
+    unexplained,
+)
 from attacks.search_diagnostics import search_diagnostics
 from splitbench.attack import Attack
 from splitbench.progress import Progress
-from splitbench.release import Release, Tensors
+from splitbench.release import Release
 from splitbench.threat import Access, Surface
 
-GREY = 0.5
 BATCH = 128  # images searched for at once
 CHOOSING = 32  # held-out images on which the weight of the prior is chosen
 HELD_OUT = 256  # held-out images on which the warm start's error is measured
 PROBES = 8  # grey images sent through the channel to see whether it is deterministic
-PRECISION = 0.01  # relative error to which a deterministic channel is taken at its word
 ALONE = math.inf  # weight of a prior that leaves the warm start as it is
-EXACT = 1e-9  # mismatch of the truth, relative to that of another image, that counts as none
-
-
-class Reading(IntEnum):
-    """What a quantised release is taken for."""
-
-    CELLS = 0  # anything in the cell is as likely
-    CENTRES = 1  # the decoded value, give or take the rounding
-    EXACT = 2  # the decoded value
 
 
 class LikelihoodMaximization(Attack):
@@ -192,8 +191,8 @@ class LikelihoodMaximization(Attack):
         self, guess: Float[Tensor, "b c h w"], release: Release, surface: Surface
     ) -> Mapping[str, float]:
         """Whether the guesses explain the release; see `search_diagnostics`."""
-        grey = torch.full((len(release), *surface.image_shape), GREY)
-        wrong = surface.mismatch(release, tuple(surface.client(grey.to(guess.device))))
+        grey = grey_images(release, surface)
+        wrong = surface.mismatch(release, tuple(surface.client(grey)))
         noisy = bool(self._noise > EXACT * wrong.mean())
         return search_diagnostics(guess, release, surface, self._noise if noisy else None)
 
@@ -201,7 +200,7 @@ class LikelihoodMaximization(Attack):
         """Keep the weight and the reading that err least on held-out images; by how much."""
         images, release = _held_out(surface, CHOOSING)
         features = tuple(f.detach() for f in surface.client(images))
-        readings = self._readings(release, features, surface)
+        readings, self._rounding = likely_readings(release, features, surface)
         tried = {
             (weight, reading): error
             for reading in readings
@@ -217,15 +216,6 @@ class LikelihoodMaximization(Attack):
         weight, reading = min(tried, key=lambda choice: tried[choice])
         self._weight, self._reading = torch.tensor(weight), torch.tensor(reading)
         return tried[weight, reading]
-
-    def _readings(self, release: Release, features: Tensors, surface: Surface) -> list[Reading]:
-        """All, where what was released lies apart from the features and the mismatch is nothing."""
-        if surface.is_likelihood(release, features):  # maybe of other tensors than are released
-            return [Reading.CELLS]
-        apart = _distance(release, features).mean()
-        self._rounding = apart / sum(spec.numel for spec in surface.specs)
-        rounds = bool(surface.mismatch(release, features).mean() < EXACT * apart)
-        return list(Reading) if rounds else [Reading.CELLS]
 
     def _try_weights(
         self,
@@ -256,18 +246,22 @@ class LikelihoodMaximization(Attack):
         for part, weight in zip(_batches(release), weights.split(BATCH), strict=True):
             centre = self._start(part, surface, generator)
             objective = self._objective(part, weight, centre, reading, surface)
-            best, least = self._descend(objective, centre)
+            best, least = self._descended(objective, centre)
             if self.restart:
-                other, value = self._descend(objective, torch.full_like(centre, GREY))
+                other, value = self._descended(objective, torch.full_like(centre, GREY))
                 best = torch.where((value < least)[:, None, None, None], other, best)
             found.append(best)
         return torch.cat(found)
 
+    def _descended(
+        self, objective: Callable[[Tensor], Tensor], start: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return descend(objective, start, steps=self.steps, learning_rate=self.learning_rate)
+
     def _start(self, release: Release, surface: Surface, generator: torch.Generator) -> Tensor:
         if self.warm_start is not None:
             return self.warm_start(release, surface, generator=generator)
-        shape = (len(release), *surface.image_shape)
-        return torch.full(shape, GREY, device=release.tensors[0].device)
+        return grey_images(release, surface)
 
     def _objective(
         self,
@@ -278,7 +272,7 @@ class LikelihoodMaximization(Attack):
         surface: Surface,
     ) -> Callable[[Tensor], Tensor]:
         """Negative log posterior of each image, up to a constant, ``(b,)``."""
-        unit = self._unit(release, reading, surface)
+        unit = nats_per_unit(release, reading, surface, noise=self._noise, rounding=self._rounding)
         weight = weight.to(centre.device)
 
         def objective(images: Tensor) -> Tensor:
@@ -289,64 +283,15 @@ class LikelihoodMaximization(Attack):
                 distance = (images - centre).flatten(1).square().sum(1)
                 total = total + distance / (2 * self._variance)
             features = tuple(surface.client(images))
-            if reading != Reading.CELLS:
-                return unit * _distance(release, features) + weight * total
-            return unit * surface.mismatch(release, features) + weight * total
+            return unit * unexplained(release, features, reading, surface) + weight * total
 
         return objective
-
-    def _unit(self, release: Release, reading: Reading, surface: Surface) -> Tensor:
-        """Nats per unit of mismatch, or of distance to the decoded values; ``(b,)``."""
-        if reading == Reading.CENTRES:
-            return (1 / (2 * self._rounding)).repeat(len(release))
-        grey = torch.full((len(release), *surface.image_shape), GREY)
-        features = tuple(surface.client(grey.to(release.tensors[0].device)))
-        exact = math.prod(surface.image_shape) / (2 * PRECISION**2)
-        if reading == Reading.EXACT:
-            return exact / _distance(release, features).detach().clamp(min=1e-12)
-        if surface.is_likelihood(release, features):
-            return torch.ones(len(release))
-        wrong = surface.mismatch(release, features).detach()
-        if bool(self._noise <= EXACT * wrong.mean()):
-            return exact / wrong.clamp(min=1e-12)
-        values = sum(spec.numel for spec in surface.specs)
-        return (values / (2 * self._noise)).repeat(len(release))
-
-    def _descend(
-        self, objective: Callable[[Tensor], Tensor], start: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The best iterate of each example and its objective."""
-        # Convolutions of batches are faster so on a CPU: 1.6 x for LeNet-5, 1.15 x for wide ones.
-        x = start.clone(memory_format=torch.channels_last).requires_grad_()
-        optimizer = torch.optim.Adam([x], lr=self.learning_rate)
-        best, least = start.clone(), torch.full((len(start),), math.inf, device=start.device)
-        for step in range(self.steps + 1):
-            with torch.enable_grad():
-                value = objective(x)
-                x.grad = torch.autograd.grad(value.sum(), x)[0]
-            better = value.detach() < least
-            best = torch.where(better[:, None, None, None], x.detach(), best)
-            least = torch.minimum(value.detach(), least)
-            share = (1 + math.cos(math.pi * step / self.steps)) / 2
-            optimizer.param_groups[0]["lr"] = self.learning_rate * share
-            optimizer.step()
-            with torch.no_grad():
-                x.clamp_(0, 1)
-        return best, least
 
 
 def _held_out(surface: Surface, count: int) -> tuple[Tensor, Release]:
     """Pairs that no warm start was trained on; of the others where none are held out."""
     images, release = surface.validation_pairs(count)
     return (images, release) if len(images) else next(surface.pairs(count))
-
-
-def _distance(release: Release, features: Tensors) -> Tensor:
-    """Squared distance to the decoded values, ``(b,)``; 0 where nothing was sent."""
-    pairs = zip(release.tensors, features, strict=True)
-    errors = [(seen - f).unsqueeze(-1).flatten(1) for seen, f in pairs]
-    total = torch.stack([error.square().sum(1) for error in errors]).sum(0)
-    return total if release.sent is None else torch.where(release.sent, total, 0 * total)
 
 
 def _squared_error(guess: Tensor, images: Tensor) -> Tensor:

@@ -122,6 +122,12 @@ class AdditiveNoise(FineTunedServer, ABC):
         """Standard deviation of the noise on each tensor, shaped to multiply it."""
         return tuple(self.noise_std * rms for rms in self.scale(features))
 
+    def signal_and_noise(self, features: Tensors) -> tuple[Tensors, Tensors] | None:
+        """The features, and the variance of the noise on them; None where it is off."""
+        if self.noise_std == 0:
+            return None
+        return features, tuple(std.square() for std in self.stds(features))
+
     def _noisy(self, features: Tensors, stds: Tensors, generator: torch.Generator) -> Tensors:
         pairs = zip(features, stds, strict=True)
         return tuple(f + std * self.noise(f, generator=generator) for f, std in pairs)

@@ -1,31 +1,24 @@
 """Training against decoders that try to rebuild the image meanwhile."""
 
-from collections.abc import Callable
-from functools import partial
-
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
-from defenses.fine_tuning import trainable
+from defenses.decoders import Rivals
+from defenses.fine_tuning import steps_of
 from defenses.penalized_training import PenalizedTraining
-from defenses.proxy_decoder import ProxyDecoder
 from splitbench.data.images import LabeledImages
 from splitbench.defense import OnStep, silent
 from splitbench.guarantee import Guarantee
-from splitbench.release import Tensors, TensorSpec
-from splitbench.rng import isolated
+from splitbench.release import Tensors
 from splitbench.split import Split
-
-PROXY_RATE = 2e-3  # first step size of the decoders, Adam
 
 
 class AdversarialTraining(PenalizedTraining):
     """Trains both sides for the task and against decoders, which are trained against them.
 
-    Client and server start from the undefended model. In every step the decoders first learn from
-    the release, then both sides descend on::
+    Client and server start from the undefended model. In every step the decoders learn from the
+    release, while both sides descend on::
 
         CE(labels) + weight * max(0, 1 - least squared error of the decoders / variance)
 
@@ -52,8 +45,9 @@ class AdversarialTraining(PenalizedTraining):
 
     Deviations from the paper:
         The hinge is at the blind guess, for squared error, rather than at a similarity of 0.5;
-        several decoders with restarts instead of one; the model is fine-tuned; batch
-        normalisation keeps the undefended model's statistics.
+        several decoders with restarts instead of one; decoders and model step together, as with
+        a reversed gradient, rather than in turn; the model is fine-tuned; batch normalisation
+        keeps the undefended model's statistics.
 
     References:
         Xiao, Tsai, Sohn, Chandraker, Yang. "Adversarial learning of privacy-preserving and
@@ -105,26 +99,24 @@ class AdversarialTraining(PenalizedTraining):
         """Train both sides and the decoders; nothing at weight 0."""
         if not self.changes_client:
             return
-        images = train.images()
-        mean = images.mean(0)
-        steps = self.finetune_epochs * -(-len(train) // self.batch_size)
-        self._players = Decoders(
-            self.decoders,
-            partial(self._decoder, split.cut.tensors, mean, generator),
-            life=max(1, steps // (self.lives + 1)),
+        self._rivals = Rivals(
+            split.client,
+            train,
+            count=self.decoders,
+            lives=self.lives,
+            width=self.width,
+            steps=steps_of(train, epochs=self.finetune_epochs, batch_size=self.batch_size),
+            generator=generator,
         )
-        self._floor = (images - mean).square().mean()
         super().fit(split, train, generator=generator, on_step=on_step)
-        del self._players, self._floor  # they have done their work
+        del self._rivals  # they have done their work
 
     def penalty(
         self, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"], released: Tensors
     ) -> Float[Tensor, ""]:
-        """Share of the variance that the best decoder explains, after a step of all decoders."""
+        """Share of the variance that the best decoder explains, and a step of all decoders."""
         del labels
-        self._players.learn(tuple(t.detach() for t in released), images)
-        explained: Tensor = 1 - self._players.least_error(released, images) / self._floor
-        return explained.clamp(min=0)
+        return self._rivals.explained(released, images)
 
     def guarantee(self) -> Guarantee:
         """Empirical."""
@@ -133,52 +125,3 @@ class AdversarialTraining(PenalizedTraining):
             f"trained against {self.decoders} decoders at weight {self.weight:g}; "
             "no formal guarantee",
         )
-
-    def _decoder(
-        self,
-        specs: tuple[TensorSpec, ...],
-        mean: Tensor,
-        generator: torch.Generator,
-    ) -> nn.Module:
-        with isolated(generator):
-            decoder = ProxyDecoder(specs, mean.cpu(), width=self.width)
-        return decoder.to(mean.device)
-
-
-class Decoders:
-    """Decoders that learn a step at a time, and are started anew one after the other.
-
-    Args:
-        count: How many.
-        make: Makes an untrained one.
-        life: Steps after which each is started anew; their turns are spread evenly.
-    """
-
-    def __init__(self, count: int, make: Callable[[], nn.Module], *, life: int) -> None:
-        self._make = make
-        self._life = life
-        self._step = 0
-        self._players = [self._fresh() for _ in range(count)]
-
-    def learn(self, released: Tensors, images: Tensor) -> None:
-        """One step of each decoder on this batch."""
-        self._step += 1
-        for i in range(len(self._players)):
-            turn = i * self._life // len(self._players)
-            if self._step > self._life and (self._step + turn) % self._life == 0:
-                self._players[i] = self._fresh()
-            decoder, optimizer = self._players[i]
-            with trainable(list(decoder.parameters())):
-                error = functional.mse_loss(decoder(released), images)
-                optimizer.zero_grad()
-                error.backward()
-                optimizer.step()
-
-    def least_error(self, released: Tensors, images: Tensor) -> Float[Tensor, ""]:
-        """Mean squared error of the best decoder, differentiable in what is released."""
-        errors = [functional.mse_loss(decoder(released), images) for decoder, _ in self._players]
-        return torch.stack(errors).min()
-
-    def _fresh(self) -> tuple[nn.Module, torch.optim.Optimizer]:
-        decoder = self._make().requires_grad_(False)
-        return decoder, torch.optim.Adam(decoder.parameters(), lr=PROXY_RATE)

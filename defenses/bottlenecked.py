@@ -2,10 +2,6 @@
 
 import copy
 from abc import ABC
-from collections.abc import Callable
-from typing import ClassVar
-
-from torch import nn
 
 from defenses.bottleneck import NarrowingClient, WideningServer
 from splitbench.defense import Defense
@@ -13,13 +9,7 @@ from splitbench.split import Split
 
 
 class Bottlenecked(Defense, ABC):
-    """Ends the client in a few channels and lets the server begin by restoring the shapes.
-
-    Class attributes:
-        narrowed: Makes the client of the body, the features' specs, `channels` and `stride`.
-    """
-
-    narrowed: ClassVar[Callable[..., nn.Module]] = NarrowingClient
+    """Ends the client in a few channels and lets the server begin by restoring the shapes."""
 
     def __init__(self, *, channels: int, stride: int) -> None:
         super().__init__()
@@ -32,6 +22,11 @@ class Bottlenecked(Defense, ABC):
         """Always."""
         return True
 
+    @property
+    def narrowed(self) -> type[NarrowingClient]:
+        """The kind of client."""
+        return NarrowingClient
+
     def adapt(self, split: Split) -> Split:
         """Put the bottleneck on the client and an adapter on the server; both are copies.
 
@@ -40,7 +35,7 @@ class Bottlenecked(Defense, ABC):
         """
         specs = split.cut.tensors
         size = {"channels": self.channels, "stride": self.stride}
-        client = type(self).narrowed(copy.deepcopy(split.client), specs, **size)
+        client = self.narrowed(copy.deepcopy(split.client), specs, **size)
         server = WideningServer(copy.deepcopy(split.server), specs, **size)
         return Split(split.cut, client.eval(), server.eval())
 

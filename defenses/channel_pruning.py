@@ -6,16 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from defenses.adversarial_training import Decoders
 from defenses.channel_pruner import ChannelPruner, hard_mask, masked, soft_mask
-from defenses.fine_tuning import check_schedule, fine_tune
-from defenses.proxy_decoder import ProxyDecoder
+from defenses.decoders import Rivals
+from defenses.fine_tuning import check_schedule, fine_tune, steps_of
 from splitbench.codecs.channel_subset import ChannelSubset
 from splitbench.data.images import LabeledImages
 from splitbench.defense import Defense, OnStep, silent
 from splitbench.guarantee import Guarantee
 from splitbench.release import Tensors
-from splitbench.rng import isolated
 from splitbench.split import Split
 
 
@@ -134,18 +132,15 @@ class ChannelPruning(Defense):
         """Train pruner, client and server against a decoder; nothing where it is off."""
         if not self.changes_client:
             return
-        images = train.images()
-        mean = images.mean(0)
-        floor = (images - mean).square().mean()
-        device = next(self.pruner.parameters()).device
-
-        def decoder() -> ProxyDecoder:
-            with isolated(generator):
-                made = ProxyDecoder(split.cut.tensors, mean.cpu(), width=self.width)
-            return made.to(device)
-
-        steps = self.finetune_epochs * -(-len(train) // self.batch_size)
-        rival = Decoders(1, decoder, life=steps + 1)
+        rival = Rivals(
+            split.client,
+            train,
+            count=1,
+            lives=0,
+            width=self.width,
+            steps=steps_of(train, epochs=self.finetune_epochs, batch_size=self.batch_size),
+            generator=generator,
+        )
 
         def loss(images: Tensor, labels: Tensor) -> Tensor:
             features = tuple(split.client(images))
@@ -153,11 +148,9 @@ class ChannelPruning(Defense):
             masks = self._soft_masks(known)
             task = functional.cross_entropy(split.server(masked(features, masks)), labels)
             shown = masked(known, masks)
-            rival.learn(tuple(t.detach() for t in shown), images)
-            explained = (1 - rival.least_error(shown, images) / floor).clamp(min=0)
             # Only the pruner has a part in the second term. For it this is the objective above,
             # divided by 1 - alpha, which Adam does not feel; the others see the task as it is.
-            return task + self.alpha / (1 - self.alpha) * explained
+            return task + self.alpha / (1 - self.alpha) * rival.explained(shown, images)
 
         fine_tune(
             [split.client, split.server, self.pruner],

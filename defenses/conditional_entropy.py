@@ -156,6 +156,10 @@ class ConditionalEntropy(PenalizedTraining):
         """Of the noise; None where it is off."""
         return self.noise.information(features)
 
+    def signal_and_noise(self, features: Tensors) -> tuple[Tensors, Tensors] | None:
+        """Of the noise; None where it is off."""
+        return self.noise.signal_and_noise(features)
+
     def negative_log_likelihood(
         self, observed: Tensors, features: Tensors, *, observations: int = 1
     ) -> Float[Tensor, " b"] | None:

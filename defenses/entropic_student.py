@@ -9,9 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from defenses.bottleneck import kept_channels
-from defenses.bottlenecked import Bottlenecked, at_least_one
-from defenses.distillation import Teacher, check_distillation, distillation
-from defenses.fine_tuning import check_schedule, fine_tune
+from defenses.distillation import Distilled, Teacher
+from defenses.fine_tuning import fine_tune
 from defenses.learned_prior import LearnedPrior
 from splitbench.codecs.entropy_coded import EntropyCoded
 from splitbench.data.images import LabeledImages
@@ -24,7 +23,7 @@ from splitbench.split import Split
 LIMIT = 15  # largest magnitude that is sent
 
 
-class EntropicStudent(Bottlenecked):
+class EntropicStudent(Distilled):
     """Sends few channels, rounded, in as many bits as a learnt prior finds them surprising.
 
     Client and server start from the undefended model, the teacher, with a linear bottleneck after
@@ -79,8 +78,6 @@ class EntropicStudent(Bottlenecked):
         15
     """
 
-    stochastic: ClassVar[bool] = False
-    differentiable: ClassVar[bool] = True
     knob: ClassVar[tuple[str, Literal["up", "down"]] | None] = ("beta", "up")
 
     def __init__(
@@ -96,21 +93,21 @@ class EntropicStudent(Bottlenecked):
         temperature: float = 2.0,
         alpha: float = 1.0,
     ) -> None:
-        super().__init__(channels=channels, stride=stride)
+        super().__init__(
+            channels=channels,
+            stride=stride,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            temperature=temperature,
+            alpha=alpha,
+        )
         if not 0 < beta < math.inf:
             raise ValueError(f"beta={beta}: must be positive and finite")
-        at_least_one(epochs=epochs)
-        check_schedule(
-            finetune_epochs=finetune_epochs, learning_rate=learning_rate, batch_size=batch_size
-        )
-        check_distillation(temperature=temperature, alpha=alpha)
+        if finetune_epochs < 0:
+            raise ValueError(f"finetune_epochs={finetune_epochs}: must not be negative; 0 is off")
         self.beta = beta
-        self.epochs = epochs
         self.finetune_epochs = finetune_epochs
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.temperature = temperature
-        self.alpha = alpha
         self.priors = nn.ModuleList()  # made once the cut is known
 
     @property
@@ -146,9 +143,7 @@ class EntropicStudent(Bottlenecked):
 
         def taught(released: Tensors, images: Tensor, labels: Tensor) -> Tensor:
             _, wanted = teacher(images)
-            return distillation(
-                server(released), wanted, labels, temperature=self.temperature, alpha=self.alpha
-            )
+            return self.distillation(server(released), wanted, labels)
 
         def first(images: Tensor, labels: Tensor) -> Tensor:
             noisy = tuple(f + uniform_like(f, generator) - 0.5 for f in client(images))

@@ -29,6 +29,11 @@ def check_schedule(*, finetune_epochs: int, learning_rate: float, batch_size: in
         raise ValueError(f"batch_size={batch_size}: must be at least 1")
 
 
+def steps_of(train: LabeledImages, *, epochs: int, batch_size: int) -> int:
+    """Steps that `fine_tune` takes."""
+    return epochs * math.ceil(len(train) / batch_size)
+
+
 def fine_tune(
     modules: Sequence[nn.Module],
     loss: Callable[[Tensor, Tensor], Tensor],
@@ -58,7 +63,7 @@ def fine_tune(
         on_step: Called after each step.
     """
     parameters = [p for module in modules for p in module.parameters()]
-    steps = epochs * math.ceil(len(train) / batch_size)
+    steps = steps_of(train, epochs=epochs, batch_size=batch_size)
     if not parameters or steps == 0:
         return
     for module in modules:

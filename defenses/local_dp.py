@@ -3,7 +3,7 @@
 import copy
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch.nn import functional
 from defenses.bottleneck import NarrowingClient, WideningServer
 from defenses.fine_tuned_server import FineTunedServer
 from defenses.fine_tuning import fine_tune
+from defenses.learnt_buffers import LearntBuffers
 from splitbench.data.images import LabeledImages
 from splitbench.defense import OnStep, silent
 from splitbench.release import Tensors
@@ -20,7 +21,7 @@ from splitbench.split import Split
 QUANTILE = 0.5  # of the norms on the train role: the bound where none is given
 
 
-class LocalDp(FineTunedServer, ABC):
+class LocalDp(LearntBuffers, FineTunedServer, ABC):
     """Clips the features of each example to a norm, all live tensors together, and adds noise.
 
     Any two inputs are then at most two norms apart, which is the sensitivity that the noise is
@@ -207,7 +208,6 @@ class LocalDp(FineTunedServer, ABC):
         """Standard deviation of the noise on each tensor, shaped to multiply it."""
         return tuple(f.new_tensor(self.relative_std * self.bound) for f in features)
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        if f"{prefix}norm" in state_dict:
-            self.register_buffer("norm", torch.empty_like(state_dict[f"{prefix}norm"]))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+    def signal_and_noise(self, features: Tensors) -> tuple[Tensors, Tensors]:
+        """The clipped features, and the variance of the noise on them."""
+        return self.clipped(features), tuple(std.square() for std in self.stds(features))

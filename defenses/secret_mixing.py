@@ -2,12 +2,13 @@
 
 import copy
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from defenses.learnt_buffers import LearntBuffers
 from splitbench.data.images import LabeledImages
 from splitbench.defense import Defense, OnStep, silent
 from splitbench.guarantee import Guarantee
@@ -16,7 +17,7 @@ from splitbench.release import Tensors
 from splitbench.split import Split
 
 
-class SecretMixing(Defense, ABC):
+class SecretMixing(LearntBuffers, Defense, ABC):
     """Mixes the units of each tensor by a key that `restore` undoes.
 
     `fit` draws one key for each tensor of the cut; they are the buffers ``key0``, ``key1``, and so
@@ -104,9 +105,3 @@ class SecretMixing(Defense, ABC):
         if not keys:
             raise RuntimeError("there is no key yet: call fit() before protect()")
         return keys
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        # The number and sizes of the keys are those of the cut, known only from what is loaded.
-        for name in [key[len(prefix) :] for key in state_dict if key.startswith(prefix)]:
-            self.register_buffer(name, torch.empty_like(state_dict[prefix + name]))
-        super()._load_from_state_dict(state_dict, prefix, *rest)

@@ -169,6 +169,12 @@ class Shredder(FineTunedServer):
         del features
         return None if self.noise_std == 0 else tuple(2 * std**-2 for std in self.law.stds)
 
+    def signal_and_noise(self, features: Tensors) -> tuple[Tensors, Tensors] | None:
+        """The features, and the variance of the learnt law; its location is known to everybody."""
+        if self.noise_std == 0:
+            return None
+        return features, tuple(std.square() for std in self.law.stds)
+
     def negative_log_likelihood(
         self, observed: Tensors, features: Tensors, *, observations: int = 1
     ) -> Float[Tensor, " b"] | None:

@@ -1,56 +1,30 @@
 """A noisy bottleneck that is paid by the nat: the variational information bottleneck."""
 
 import math
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from defenses.bottleneck import narrowing
+from defenses.bottleneck import NarrowingClient
 from defenses.bottlenecked import Bottlenecked
 from defenses.fine_tuning import check_schedule, fine_tune
+from defenses.gaussian_draw import (
+    GaussianClient,
+    draw_cell_surprise,
+    draw_information,
+    draw_signal_and_noise,
+    draw_surprise,
+    drawn,
+    nats,
+)
 from splitbench.data.images import LabeledImages
 from splitbench.defense import OnStep, silent
 from splitbench.guarantee import Guarantee
-from splitbench.release import Tensors, TensorSpec
-from splitbench.rng import normal_like
+from splitbench.release import Tensors
 from splitbench.split import Split
-
-LEAST, MOST = -10.0, 4.0  # between which the logarithm of a variance is kept
-QUIET = -4.0  # logarithm of the variance before training
-
-
-class GaussianClient(nn.Module):
-    """A client that ends in a mean and a log variance for every value that is to be released.
-
-    Args:
-        body: The client up to the cut, images to features.
-        specs: The features.
-        channels: Channels of each released tensor, at most those that are there.
-        stride: Side of the patch that becomes one released position, for image-like features.
-    """
-
-    def __init__(
-        self, body: nn.Module, specs: Sequence[TensorSpec], *, channels: int, stride: int
-    ) -> None:
-        super().__init__()
-        self.body = body
-        self.mean = nn.ModuleList(narrowing(spec, channels, stride) for spec in specs)
-        self.spread = nn.ModuleList(narrowing(spec, channels, stride) for spec in specs)
-        for part in self.spread:
-            layer = part[-1] if isinstance(part, nn.Sequential) else part
-            nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
-            nn.init.constant_(layer.bias, QUIET)  # type: ignore[arg-type]
-
-    def forward(self, images: Tensor) -> Tensors:
-        """Images ``(b, c, h, w)`` to the means of all tensors, then their log variances."""
-        features = self.body(images)
-        means = [m(f) for m, f in zip(self.mean, features, strict=True)]
-        spreads = [s(f).clamp(LEAST, MOST) for s, f in zip(self.spread, features, strict=True)]
-        return (*means, *spreads)
 
 
 class VariationalBottleneck(Bottlenecked):
@@ -99,7 +73,6 @@ class VariationalBottleneck(Bottlenecked):
     stochastic: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True
     knob: ClassVar[tuple[str, Literal["up", "down"]] | None] = ("beta", "up")
-    narrowed = GaussianClient
 
     def __init__(
         self,
@@ -121,6 +94,11 @@ class VariationalBottleneck(Bottlenecked):
         self.finetune_epochs = finetune_epochs
         self.learning_rate = learning_rate
         self.batch_size = batch_size
+
+    @property
+    def narrowed(self) -> type[NarrowingClient]:
+        """One that ends in laws."""
+        return GaussianClient
 
     def fit(
         self,
@@ -149,45 +127,29 @@ class VariationalBottleneck(Bottlenecked):
         )
 
     def protect(self, features: Tensors, *, generator: torch.Generator) -> Tensors:
-        """Draw every value from its distribution."""
-        return tuple(
-            mean + (spread / 2).exp() * normal_like(mean, generator)
-            for mean, spread in halves(features)
-        )
+        """Draw every value from its law."""
+        return drawn(features, generator)
 
     def negative_log_likelihood(
         self, observed: Tensors, features: Tensors, *, observations: int = 1
     ) -> Float[Tensor, " b"]:
         """Of the mean of so many draws, in nats."""
-        total = torch.zeros(len(observed[0]), device=observed[0].device)
-        for seen, (mean, spread) in zip(observed, halves(features), strict=True):
-            squared = observations * (seen - mean).square() * (-spread).exp()
-            total = total + ((squared + spread) / 2).unsqueeze(-1).flatten(1).sum(1)
-        return total
+        return draw_surprise(observed, features, observations)
+
+    def cell_surprise(self, low: Tensors, high: Tensors, features: Tensors) -> Float[Tensor, " b"]:
+        """Of one draw."""
+        return draw_cell_surprise(low, high, features)
 
     def information(self, features: Tensors) -> Tensors:
         """Of a normal law about its mean, ``1 / variance``, and about its log variance, 1/2."""
-        pairs = halves(features)
-        means = (torch.exp(-spread) for _, spread in pairs)
-        return (*means, *(torch.full_like(spread, 0.5) for _, spread in pairs))
+        return draw_information(features)
+
+    def signal_and_noise(self, features: Tensors) -> tuple[Tensors, Tensors]:
+        """Means and variances of the draws."""
+        return draw_signal_and_noise(features)
 
     def guarantee(self) -> Guarantee:
         """Empirical."""
         return Guarantee(
             "empirical", f"a noisy bottleneck at {self.beta:g} per nat; no formal guarantee"
         )
-
-
-def halves(features: Tensors) -> list[tuple[Tensor, Tensor]]:
-    """Mean and log variance of each tensor that is released."""
-    count = len(features) // 2
-    return list(zip(features[:count], features[count:], strict=True))
-
-
-def nats(features: Tensors) -> Float[Tensor, " b"]:
-    """``KL(N(mean, variance) || N(0, 1))`` of each image, summed over all released values."""
-    total = torch.zeros(len(features[0]), device=features[0].device)
-    for mean, spread in halves(features):
-        each = (mean.square() + spread.exp() - 1 - spread) / 2
-        total = total + each.unsqueeze(-1).flatten(1).sum(1)
-    return total

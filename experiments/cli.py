@@ -1,114 +1,43 @@
 """The ``splitbench`` command: one word per job, heavy imports only where they are needed."""
 
+import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-HELP = """\
+# Each command is the `main` of a module here: words after the command to an exit code.
+COMMANDS = {
+    "run": ("run", "measure: split, defend, attack, score  (hydra overrides; -m sweeps; --help)"),
+    "cuts": ("cuts", "print every cut of a model with its tensors, bytes and FLOPs"),
+    "leaderboard": ("leaderboard", "make tables and a page of the records"),
+    "facts": ("facts", "what papers found of defenses, beside what was measured here"),
+    "front": ("front", "settings of a defense that no other beats in leakage, accuracy and bytes"),
+    "demo": ("demo", "the whole path on embedded real images, in minutes"),
+    "profile": ("profile", "time the parts of a model on this machine"),
+    "plan": ("plan", "where to cut, and where to run the parts: latency, leakage, money"),
+    "export": ("export", "write the segments of a split model as artefacts, ready to be served"),
+    "serve": ("serve", "run one exported segment behind an address"),
+    "measure": ("measure", "run plans for real over imitated links, beside their predictions"),
+    "adapt": ("adapt", "change the plan while the network changes: what that is worth"),
+    "simulate": ("simulate", "a plan under load: tails, cold starts, money"),
+    "explain": ("explain_plan", "what a plan rests on, and why not another placement"),
+}
+_LISTED = "\n".join(f"  {name:<12} {what}" for name, (_, what) in COMMANDS.items())
+HELP = f"""\
 SplitBench: the privacy attack and defense benchmark for split inference.
 
 usage: splitbench COMMAND [ARGUMENTS]
 
-  run          measure: split, defend, attack, score  (hydra overrides; -m sweeps; --help)
-  cuts         print every cut of a model with its tensors, bytes and FLOPs
-  export       write the segments of a split model as artefacts, ready to be served
-  serve        run one exported segment behind an address
-  leaderboard  make tables and a page of the records
-  facts        what papers found of defenses, beside what was measured here
-  demo         the whole path on embedded real images, in minutes
-  profile      time the parts of a model on this machine
-  plan         where to cut, and where to run the parts: latency, leakage, money
-  adapt        change the plan while the network changes: what it is worth
-  measure      run plans for real over imitated links, and compare with their predictions
+{_LISTED}
 
 examples:
   splitbench run defense=gaussian_noise defense.noise_std=1.0
   splitbench run -m defense=none,quantization defense.bits=8,4 hydra/launcher=joblib
   splitbench cuts model=resnet18
   splitbench leaderboard runs --out board
+  splitbench plan model=le_net5 records=runs scenario=phone_lte limits.leakage=0.5
 
 `splitbench COMMAND --help` says more.
 """
-
-
-def _run(arguments: Sequence[str]) -> int:
-    from experiments.run import main
-
-    return main(arguments)
-
-
-def _cuts(arguments: Sequence[str]) -> int:
-    from experiments.cuts import main
-
-    return main(arguments)
-
-
-def _export(arguments: Sequence[str]) -> int:
-    from experiments.export import main
-
-    return main(arguments)
-
-
-def _serve(arguments: Sequence[str]) -> int:
-    from experiments.serve import main
-
-    return main(arguments)
-
-
-def _leaderboard(arguments: Sequence[str]) -> int:
-    from experiments.leaderboard import main
-
-    return main(arguments)
-
-
-def _facts(arguments: Sequence[str]) -> int:
-    from experiments.facts import main
-
-    return main(arguments)
-
-
-def _profile(arguments: Sequence[str]) -> int:
-    from experiments.profile import main
-
-    return main(arguments)
-
-
-def _plan(arguments: Sequence[str]) -> int:
-    from experiments.plan import main
-
-    return main(arguments)
-
-
-def _adapt(arguments: Sequence[str]) -> int:
-    from experiments.adapt import main
-
-    return main(arguments)
-
-
-def _measure(arguments: Sequence[str]) -> int:
-    from experiments.measure import main
-
-    return main(arguments)
-
-
-def _demo(arguments: Sequence[str]) -> int:
-    from experiments.demo import main
-
-    return main(arguments)
-
-
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
-    "run": _run,
-    "cuts": _cuts,
-    "export": _export,
-    "serve": _serve,
-    "leaderboard": _leaderboard,
-    "facts": _facts,
-    "demo": _demo,
-    "profile": _profile,
-    "plan": _plan,
-    "adapt": _adapt,
-    "measure": _measure,
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -122,12 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         sys.stdout.write(f"splitbench {__version__}\n")
         return 0
-    command = COMMANDS.get(words[0])
-    if command is None:
+    if words[0] not in COMMANDS:
         known = ", ".join(COMMANDS)
         sys.stderr.write(f"error: there is no command '{words[0]}'; choose from: {known}\n")
         return 2
-    return command(words[1:])
+    module = importlib.import_module(f"experiments.{COMMANDS[words[0]][0]}")
+    code: int = module.main(words[1:])
+    return code
 
 
 if __name__ == "__main__":

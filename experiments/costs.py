@@ -38,9 +38,9 @@ class _Parts:
     def of(cls, deployment: Deployment, generator: torch.Generator) -> "_Parts":
         split = deployment.split
         return cls(
-            client=_here(split.client),
-            server=_here(split.server),
-            defense=_here(deployment.defense),
+            client=on_cpu(split.client),
+            server=on_cpu(split.server),
+            defense=on_cpu(deployment.defense),
             codec=deployment.codec,
             generator=generator,
         )
@@ -129,7 +129,7 @@ def _times(parts: _Parts, request: Tensor, timing: Mapping[str, Any]) -> dict[st
     return {**medians, **tails}
 
 
-def _here(module: M) -> M:
+def on_cpu(module: M) -> M:
     """The module itself, or a copy where it is on another device."""
     state = module.state_dict().values()
     moved = any(t.device.type != "cpu" for t in state)

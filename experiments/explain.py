@@ -8,6 +8,13 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
 SHOWN = 60  # choices named in a sentence
+# What optional plugins bring to hydra's groups, and the extra that installs them.
+EXTRAS = {
+    "hydra/sweeper/optuna": "optuna",
+    "hydra/launcher/ray": "ray",
+    "hydra/launcher/submitit_local": "slurm",
+    "hydra/launcher/submitit_slurm": "slurm",
+}
 
 
 def sentence(error: BaseException) -> str:
@@ -27,6 +34,8 @@ def sentence(error: BaseException) -> str:
 
 def _no_choice(file: str, options: list[str]) -> str:
     group, _, name = file.rpartition("/")
+    if file in EXTRAS:
+        return f"{group}={name} is not installed: pip install '.[{EXTRAS[file]}]' brings it"
     return f"there is no {group} '{name}'{_meant(name, options)}; choose from {_some(options)}"
 
 

@@ -130,7 +130,6 @@ def _export(config: dict[str, Any], own: dict[str, Any], out: Path, trust: list[
     from splitbench.placement import computing_on, found, on_the_cpu
 
     device = found(str(config["device"]))
-    torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")  # as a run does
     if config["threads"] is not None:
         torch.set_num_threads(config["threads"])
     store = Store(Path(config["paths"]["runs"]))
@@ -138,6 +137,7 @@ def _export(config: dict[str, Any], own: dict[str, Any], out: Path, trust: list[
     cut, *later = job.cuts
     if any(far.index <= near.index for near, far in pairwise([cut, *later])):
         raise UserError(f"segments={own['segments']}: want cuts in the order of the model")
+    torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")  # as a run does
     if device.type != "cpu":  # fitted there, written from here
         with computing_on(device):
             Job(config, store, job.reporter).deployment(cut)

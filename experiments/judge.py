@@ -12,6 +12,7 @@ from torch import Tensor
 from attacks.class_mean import ClassMean
 from attacks.constant_color import ConstantColor
 from attacks.mean_image import MeanImage
+from experiments.certificates import calibration_prior, certificates_of
 from experiments.costs import costs_of
 from experiments.doubts import Findings, depends_on_batch, flags_of, payload_class_p
 from experiments.job import Job
@@ -27,6 +28,7 @@ from splitbench.metrics.mean_squared_error import MeanSquaredError
 from splitbench.null_channel import other_targets
 from splitbench.record import Interval, Scores
 from splitbench.rng import stream
+from splitbench.signal import snr_db
 from splitbench.statistics import Resampler, Summary, hierarchical_bootstrap, wilson
 from splitbench.training import accuracy
 
@@ -41,6 +43,7 @@ BLIND = ("constant_color", "mean_image")
 CLEARLY = 5.0
 RESAMPLES = 1000
 DEPENDENT = 500  # targets behind the distance correlation
+NOISY = 200  # targets behind the signal-to-noise ratio
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class Judge:
         self.labels = job.roles.target.labels
         self.scoring = Scoring(job)
         self._ceiling = self.scoring(self.truth)
+        self._prior = calibration_prior(job)
         self._floors: dict[str, Arrays] = {}
         self._facts: dict[str, dict[str, Any]] = {}
         self._mixing: dict[str, bool] = {}
@@ -82,7 +86,11 @@ class Judge:
         self._sent[cut] = None if sent is None else sent.cpu().numpy()
         payload = target.payload_bytes()
         right = int((target.logits().argmax(1) == self.labels).sum())
-        promise = deployment.defense.guarantee().over(messages=self.job.threat.observations)
+        observations = self.job.threat.observations
+        promise = deployment.defense.guarantee().over(messages=observations)
+        certified = certificates_of(
+            deployment, self._prior, observations=observations, seed=self.job.seed
+        )
         self._facts[cut] = {
             "utility": {
                 "accuracy": interval(wilson(right, len(self.labels))),
@@ -91,13 +99,15 @@ class Judge:
             },
             "floors": {k: float(v.mean()) for k, v in self._floors[cut].items()},
             "ceilings": {k: float(v.mean()) for k, v in self._ceiling.items()},
-            "unavailable": dict(self.scoring.unavailable),
+            "unavailable": {**self.scoring.unavailable, **certified["unavailable"]},
             "guarantee": promise.to_record(),
+            "certificates": certified["certificates"],
             "diagnostics": {
                 "payload_class_p": payload_class_p(
                     payload.cpu().numpy(), self.labels.cpu().numpy()
                 ),
                 **_dependence(target),
+                **_noise(target),
             },
             "traits": traits(deployment.defense, deployment.codec),
             "data_fingerprints": self.job.roles.fingerprints(),
@@ -255,6 +265,14 @@ def _dependence(target: Target) -> dict[str, float]:
     rows = torch.cat([t.flatten(1).float() for t in released], dim=1)
     found = distance_correlation(target.images[:count], rows, estimator="unbiased")
     return {"distance_correlation": float(found)}
+
+
+def _noise(target: Target) -> dict[str, float]:
+    """Signal-to-noise ratio of some targets' messages; nothing where they are not random."""
+    deployment = target.deployment
+    features = deployment.features(target.images[:NOISY])
+    found = snr_db(deployment.defense, features, generator=stream(target.seed, "snr"))
+    return {} if found is None else {"snr_db": found}
 
 
 def interval(summary: Summary) -> Interval:

@@ -91,13 +91,14 @@ def _make(runs: Path, out: Path | None, link: Link) -> Path:
     return page
 
 
-def load(folder: Path) -> list[Evidence]:
-    """Read every record of a folder with its per-example scores.
+def load(folder: Path, cells: Sequence[str] | None = None) -> list[Evidence]:
+    """Read every record of a folder, or those of some cells, with its per-example scores.
 
     Raises:
         UserError: There is none, or one is damaged; the message names the file.
     """
-    paths = sorted(folder.glob("*.json"))
+    named = [folder / f"{cell}.json" for cell in cells or ()]
+    paths = sorted(folder.glob("*.json")) if cells is None else named
     if not paths:
         raise UserError(f"there are no records in {folder}: {DEMO}")
     return [_evidence(path) for path in paths]

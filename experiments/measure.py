@@ -43,7 +43,7 @@ usage: splitbench measure PLAN.json [KEY=VALUE ...]
   requests=100 warmup=10     timed requests of each plan, and those before them
   stretch=1                  makes the device's part so many times slower, by sleeping
   calibrated=false           measure although a link is imitated badly, and say how badly
-  out=measured.json          where to write
+  out=FILE                   where to write; measured.json beside the plan
 
 What the device, server or function of a plan really are is not here: tiers are taken to be this
 machine. What is checked is everything else, the network and the way in which parts add up.
@@ -66,7 +66,8 @@ def main(arguments: Sequence[str]) -> int:
         with initialize_config_module("configs", version_base="1.3"):
             config = plain(compose("measure", overrides=overrides))
         report, bulky = _measured(Path(file), config)
-        write(Path(config["out"]), report.to_json())
+        out = Path(config["out"] or Path(file).parent / "measured.json")
+        write(out, report.to_json())
     except (
         UserError,
         PlanError,
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
     console.print(report_table(report, bulky))
     for line in remarks(report):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
-    console.print(f"measured: {config['out']}")
+    console.print(f"measured: {out}")
     return 0
 
 

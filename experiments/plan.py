@@ -15,12 +15,13 @@ from experiments.console import Reporter
 from experiments.errors import UserError
 from experiments.explain import sentence
 from experiments.leaderboard import write
+from experiments.plan_file import SCHEMA
+from experiments.plan_page.render import render
 from experiments.planning import Question, question
 from offloading.plan import Plan
 from offloading.planner import Judged, Outcome
 from offloading.sensitivity import Change, changes
 
-SCHEMA = 1
 SHOWN = 12  # plans of the front in the terminal
 WIDTH = 160  # where there is no terminal to ask
 HELP = """\
@@ -64,6 +65,8 @@ def main(arguments: Sequence[str]) -> int:
         folder = Path(asked.config["out"])
         write(folder / "plan.json", document(asked, outcome))
         write(folder / "front.csv", front_csv(outcome))
+        page = render(asked, outcome, doubts, minimise=asked.config["minimise"])
+        write(folder / "report.html", page)
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         sys.stderr.write(f"error: {sentence(error)}\n")
         return 2
@@ -71,7 +74,8 @@ def main(arguments: Sequence[str]) -> int:
     console.print(front_table(asked, outcome))
     for line in (*verdict(asked, outcome), *doubt_words(doubts)):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
-    console.print(f"plan: {folder / 'plan.json'}\nfront: {folder / 'front.csv'}")
+    for name in ("plan.json", "front.csv", "report.html"):
+        console.print(f"{name.partition('.')[0]}: {folder / name}")
     return 0
 
 

@@ -1,30 +1,79 @@
-"""The file that `splitbench plan` writes, read by the commands that go on from it."""
+"""Reading what `splitbench plan` wrote.
 
+A plan.json may come from somebody else. It holds a configuration from which objects are built, so
+it may name only what belongs to this project: whoever names another class could run anything.
+"""
+
+import importlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
+from experiments.planning import OF_A_RUN
 from offloading.plan import Plan, PlanError
 
 SCHEMA = 1
+OURS = ("offloading", "splitbench")
+MODELS = "splitbench.models"  # the only functions of ours that configurations name
 
 
 def read_document(file: Path) -> dict[str, Any]:
     """The whole document.
 
     Raises:
-        UserError: It cannot be read, or is something else.
+        UserError: It cannot be read, is something else, or names what is not of this project.
     """
     try:
         document = json.loads(file.read_text())
     except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from error
+        raise UserError(f"cannot read the plan {file}: {error.strerror}") from error
     except ValueError as error:
-        raise UserError(f"{file} is no plan of `splitbench plan`: {error}") from error
+        raise UserError(f"{file} is not a JSON document: {error}") from error
+    wanted = {"config", "run", "profile", "plans", "baselines", "recommended"}
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise UserError(f"{file} is no plan of `splitbench plan` that this version reads")
+        raise UserError(f"{file} is no plan of this version: make one with `splitbench plan`")
+    if not wanted <= {*document}:
+        raise UserError(f"{file} is no plan: it lacks {', '.join(sorted(wanted - {*document}))}")
+    for reason in (*_strange(document["config"]), *_strange_overrides(document["run"])):
+        raise UserError(f"{file} {reason}; make the plan on this machine instead")
     return document
+
+
+def _strange(node: Any) -> Iterator[str]:
+    """What of a configuration is not of this project."""
+    if isinstance(node, str) and "${" in node:
+        yield f"has {node!r} where a value was written"
+    if isinstance(node, list):
+        for part in node:
+            yield from _strange(part)
+    if isinstance(node, dict):
+        if "_target_" in node and not _is_ours(str(node["_target_"])):
+            yield f"names {node['_target_']}, which is not of {' or '.join(OURS)}"
+        for part in node.values():
+            yield from _strange(part)
+
+
+def _strange_overrides(run: Any) -> Iterator[str]:
+    for word in run if isinstance(run, list) else [run]:
+        key = str(word).partition("=")[0].lstrip("+~")
+        if key.partition(".")[0].partition("@")[0] not in OF_A_RUN or "_target_" in str(word):
+            yield f"has the override {word!r}"
+        if "${" in str(word):
+            yield f"has the override {word!r}"
+
+
+def _is_ours(target: str) -> bool:
+    module, _, name = target.rpartition(".")
+    if module.partition(".")[0] not in OURS:
+        return False
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        return False
+    made_here = str(getattr(found, "__module__", "")).partition(".")[0] in OURS
+    return made_here and callable(found) and (isinstance(found, type) or module == MODELS)
 
 
 def chosen(document: dict[str, Any], wanted: list[int] | None, most: int) -> dict[str, Plan]:

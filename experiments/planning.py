@@ -66,11 +66,16 @@ def question(overrides: Sequence[str], reporter: Reporter) -> Question:
 
 
 def ask(
-    config: dict[str, Any], choices: dict[str, str], overrides: Sequence[str], reporter: Reporter
+    config: dict[str, Any],
+    choices: dict[str, str],
+    overrides: Sequence[str],
+    reporter: Reporter,
+    *,
+    profile: Profile | None = None,
 ) -> Question:
-    """The same of a configuration that is resolved already."""
+    """The same of a configuration that is resolved already, perhaps with a profile at hand."""
     scenario = only(scenario_of(config["scenario"], config["workload"]), config["only"])
-    profile = _profile(config, reporter)
+    profile = profile or _profile(config, reporter)
     try:
         same_model([profile, *(t.profile for t in scenario.tiers if t.profile)])
         known = evidence(

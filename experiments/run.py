@@ -18,6 +18,7 @@ from experiments.compose import plain, source_digest, without
 from experiments.console import Reporter
 from experiments.errors import UserError
 from experiments.explain import sentence
+from experiments.objectives import Objectives, check_one_cut, objectives, searching
 from experiments.settings import check_settings
 from experiments.store import Store, digest
 from hydra_plugins.applicable_sweeper import as_sweep
@@ -36,13 +37,25 @@ def job_id(config: dict[str, Any]) -> str:
     return digest({**without(config, *_NOT_NUMERIC), **sources, "code": source_digest()})
 
 
-def job(config: DictConfig) -> None:
-    """Run one job, unless all its cells are there already."""
+def job(config: DictConfig) -> Objectives | None:
+    """Run one job, unless all its cells are there already.
+
+    Returns:
+        What a sweeper that searches wants to know of it, read from the records, also where the job
+        was finished earlier; None where nobody asks.
+
+    Raises:
+        UnrankedError: A search asks, and a cell failed or the row would not be ranked: to Optuna a
+            failed trial. Other jobs end as ever, with a record that says so.
+    """
     began = time.monotonic()
     choices = dict(HydraConfig.get().runtime.choices)
     overrides = list(HydraConfig.get().overrides.task)
     values = plain(config)
     check_settings(values)
+    asked = searching(HydraConfig.get())
+    if asked:
+        check_one_cut(values)
     values["protocol"] = protocol(values, overrides)
     store = Store(Path(values["paths"]["runs"]))
     name = job_id(values)
@@ -50,13 +63,20 @@ def job(config: DictConfig) -> None:
     with store.lock(f"job-{name}"):
         done = store.read_json("jobs", name)
         if done is not None and all(store.has_cell(cell) for cell in done["cells"]):
-            reporter.say(f"finished earlier: {len(done['cells'])} cells, nothing to do")
-            return
-        from experiments.evaluate import evaluate  # imports torch; a finished job needs none of it
+            cells = list(done["cells"])
+            reporter.say(f"finished earlier: {len(cells)} cells, nothing to do")
+        else:
+            # Imports torch; a finished job needs none of it.
+            from experiments.evaluate import evaluate
 
-        cells = evaluate(values, choices, name, store, reporter)
-        store.write_json("jobs", name, {"cells": cells, "overrides": overrides})
-    reporter.say(f"{len(cells)} cells in {time.monotonic() - began:.0f} s")
+            cells = evaluate(values, choices, name, store, reporter)
+            store.write_json("jobs", name, {"cells": cells, "overrides": overrides})
+            reporter.say(f"{len(cells)} cells in {time.monotonic() - began:.0f} s")
+    if not asked:
+        return None
+    from experiments.leaderboard import load
+
+    return objectives(load(store.root / "cells", cells))
 
 
 def protocol(config: dict[str, Any], overrides: Sequence[str]) -> str:
@@ -83,14 +103,15 @@ def main(arguments: Sequence[str]) -> int:
     sys.argv = ["splitbench run", *words]
     mistakes: list[UserError | OmegaConfBaseException | OSError] = []
 
-    def task(config: DictConfig) -> None:
+    def task(config: DictConfig) -> Objectives | None:
         try:
-            job(config)
+            return job(config)
         except (UserError, OmegaConfBaseException, OSError) as error:
             # Hydra announces whatever a job raises; where it is the only job, say it once.
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
             mistakes.append(error)
+            return None
 
     try:
         hydra.main(version_base="1.3", config_path="pkg://configs", config_name="run")(task)()

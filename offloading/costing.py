@@ -108,8 +108,8 @@ class Costing:
         """Objectives of every placement along a route."""
         phases, sends = self.columns(found), len(found.route) > 1
         share = self._of("share_sent", found) if sends else np.zeros(len(found))
-        names = {found.route[0].name}
-        here = [phase for phase in phases if phase.where in names]
+        device = found.route[0].name  # which encodes only what it sends
+        here = [phase for phase in phases if phase.where == device and phase.kind != "encode"]
         alone, total = _sum(here), _sum(phases)
         with np.errstate(invalid="ignore"):  # where a tier does not keep up, times are infinite
             mean = share * total + (1 - share) * alone
@@ -151,7 +151,7 @@ class Costing:
         profile = tier.profile or self.profile
         start, end = found.starts(k), found.ends[:, k]
         measured = np.maximum(profile.segments_ms[start, end] + extra, 0.0)
-        basis: Basis = "predicted" if tier.profile or tier.slowdown == 1 else tier.basis
+        basis: Basis = "predicted" if tier.profile else tier.basis
         return Column(
             "compute",
             tier.name,
@@ -192,9 +192,8 @@ class Costing:
         nothing = np.zeros(len(found))
         if tier.cold_start is None:
             return Column("start", tier.name, nothing, nothing, tier.basis)
-        share = np.array([tier.cold_start.share(r) for r in self._rate(found)])
-        weights = self._weight_bytes(found.starts(k), found.ends[:, k])
-        each = np.array([tier.cold_start.start_ms(w) for w in weights])
+        share = tier.cold_start.share(self._rate(found))
+        each = tier.cold_start.start_ms(self.weight_bytes(found.starts(k), found.ends[:, k]))
         tail = np.where(share > RARE, (1 - share) * each, 0.0)
         return Column("start", tier.name, share * each, tail, "assumed", "cold starts")
 
@@ -270,7 +269,8 @@ class Costing:
             joules = joules + share * _radio_watts(hop) * sending
         return joules
 
-    def _weight_bytes(self, start: NDArray[np.int64], end: NDArray[np.int64]) -> Array:
+    def weight_bytes(self, start: NDArray[np.int64], end: NDArray[np.int64]) -> Array:
+        """Of the parameters between two cuts, as 32-bit floats."""
         heads: Array = np.array([4.0 * cut.head_params for cut in self.profile.cuts])
         weights: Array = np.maximum(heads[end] - heads[start], 0.0)
         return weights
@@ -282,7 +282,7 @@ class Costing:
         fits = np.ones(len(found), dtype=bool)
         for k, tier in enumerate(found.route):
             start, end = found.starts(k), found.ends[:, k]
-            needed = self._weight_bytes(start, end) + np.maximum(alive[end], 0.0)
+            needed = self.weight_bytes(start, end) + np.maximum(alive[end], 0.0)
             fits &= needed <= tier.memory_bytes
         return fits
 

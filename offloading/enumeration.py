@@ -36,6 +36,10 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.options)
 
+    def __getitem__(self, i: int) -> "Candidates":
+        """One of them."""
+        return Candidates(self.route, self.options[i : i + 1], self.ends[i : i + 1])
+
     def starts(self, tier: int) -> Places:
         """Place at which the tier with this number begins."""
         return np.zeros(len(self), dtype=np.int64) if tier == 0 else self.ends[:, tier - 1]

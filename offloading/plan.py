@@ -27,11 +27,13 @@ class Segment:
         tier: Its name.
         start: Cut after which it begins; ``input`` for the first.
         end: Cut at which it ends; ``output`` for the last.
+        weight_bytes: Of its parameters, which a cold start reads.
     """
 
     tier: str
     start: str
     end: str
+    weight_bytes: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +85,13 @@ class Phase:
         kind: What happens.
         where: A tier, or ``near>far`` of a hop (``far>near`` on the way back).
         ms: Median.
+        tail_ms: How much longer one in twenty takes.
     """
 
     kind: PhaseKind
     where: str
     ms: Figure
+    tail_ms: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

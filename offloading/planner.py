@@ -128,7 +128,7 @@ class Planner:
         if not rows.size:
             return []
         kept = rows[moocore.is_nondominated(points[rows])]
-        return [self._index(int(i)) for i in kept[np.argsort(points[kept, 0], kind="stable")]]
+        return [self.index(int(i)) for i in kept[np.argsort(points[kept, 0], kind="stable")]]
 
     def joined(self, name: str) -> NDArray[np.float64]:
         """One estimate of all placements, routes one after the other."""
@@ -138,17 +138,38 @@ class Planner:
         """One placement with its phases and figures."""
         route, i = index
         found, estimates = self.routes[route], self.estimates[route]
-        columns = [c for c in self.costing.columns(found) if c.ms[i] > 0]
+        columns = [c for c in self.costing.columns(found[i]) if c.ms[0] > 0]
         return Plan(
             placement=self._placement(found, i),
             scenario=self.scenario.name,
             model=self.profile.model,
             figures=self._figures(found, estimates, i, columns),
             phases=tuple(
-                Phase(kind=c.kind, where=c.where, ms=Figure(float(c.ms[i]), c.basis, c.source))
+                Phase(
+                    kind=c.kind,
+                    where=c.where,
+                    ms=Figure(float(c.ms[0]), c.basis, c.source),
+                    tail_ms=float(c.tail_ms[0]) if math.isfinite(c.tail_ms[0]) else 0.0,
+                )
                 for c in columns
             ),
         )
+
+    def keeps(self, constraints: Constraints) -> NDArray[np.bool_]:
+        """Which placements keep all limits, in the order of `joined`."""
+        return _all(self._met(constraints))
+
+    def best(self, constraints: Constraints, *, minimise: str = "latency_ms") -> Index | None:
+        """What `outcome` recommends, without all that it says besides.
+
+        Raises:
+            ValueError: Not an objective.
+        """
+        return self._best(self.keeps(constraints), minimise)
+
+    def placement(self, index: Index) -> Placement:
+        """One placement without its figures."""
+        return self._placement(self.routes[index[0]], index[1])
 
     def find(self, *, tiers: Sequence[str], ends: Sequence[str], option: str | None) -> Index:
         """The placement with these tiers, the cuts at which all but the last end, and an option.
@@ -210,7 +231,7 @@ class Planner:
             return None
         order = (minimise, *OBJECTIVES)
         keys = [self.joined(name)[rows] for name in reversed(order)]
-        return self._index(int(rows[np.lexsort(keys)[0]]))
+        return self.index(int(rows[np.lexsort(keys)[0]]))
 
     def _nearest(self, met: Met, limits: Constraints) -> dict[str, float | None]:
         latency = "latency_p95_ms" if limits.percentile == 95 else "latency_ms"
@@ -225,17 +246,17 @@ class Planner:
 
     def _baselines(self) -> Iterator[tuple[str, Index]]:
         latency = self.joined("latency_ms")
-        yield "all on the device", self._index(0)
+        yield "all on the device", self.index(0)
         for number, option in enumerate(self.options):
             if option.cut == "input":
                 rows = self._direct([number], kind="cloud")
                 if rows.size:
-                    chosen = self._index(int(rows[np.argmin(latency[rows])]))
+                    chosen = self.index(int(rows[np.argmin(latency[rows])]))
                     yield f"send {option.name} to the cloud", chosen
         plain = [n for n, o in enumerate(self.options) if o.exact and o.cut != "input"]
         rows = self._direct(plain)
         if rows.size:
-            yield "fastest undefended cut", self._index(int(rows[np.argmin(latency[rows])]))
+            yield "fastest undefended cut", self.index(int(rows[np.argmin(latency[rows])]))
 
     def _direct(self, options: Sequence[int], kind: Kind | None = None) -> NDArray[np.int64]:
         """Rows of the possible placements over two tiers, the second perhaps of one kind."""
@@ -248,17 +269,19 @@ class Planner:
         return np.flatnonzero(np.concatenate(chosen) & self.joined("possible").astype(bool))
 
     def _judged(self, index: Index, met: Met) -> Judged:
-        row = self._row(index)
+        row = self.row(index)
         return Judged(self.plan(index), tuple(name for name, kept in met.items() if not kept[row]))
 
     def _point(self, index: Index) -> NDArray[np.float64]:
-        row = self._row(index)
+        row = self.row(index)
         return np.array([self.joined(name)[row] for name in OBJECTIVES])
 
-    def _row(self, index: Index) -> int:
+    def row(self, index: Index) -> int:
+        """Where a placement is in what `joined` returns."""
         return sum(len(found) for found in self.routes[: index[0]]) + index[1]
 
-    def _index(self, row: int) -> Index:
+    def index(self, row: int) -> Index:
+        """The placement in one row of what `joined` returns."""
         for route, found in enumerate(self.routes):
             if row < len(found):
                 return route, row
@@ -270,8 +293,15 @@ class Planner:
         ends = [names[place] for place in found.ends[i]]
         starts = ["input", *ends[:-1]]
         segments = tuple(
-            Segment(tier=tier.name, start=start, end=end)
-            for tier, start, end in zip(found.route, starts, ends, strict=True)
+            Segment(
+                tier=tier.name,
+                start=start,
+                end=end,
+                weight_bytes=self.costing.weight_bytes(
+                    found.starts(k)[[i]], found.ends[[i], k]
+                ).item(),
+            )
+            for k, (tier, start, end) in enumerate(zip(found.route, starts, ends, strict=True))
         )
         number = int(found.options[i])
         return Placement(segments=segments, option=None if number < 0 else self.options[number])

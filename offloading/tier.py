@@ -2,13 +2,17 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from offloading.figure import Basis
 from offloading.pricing import Pricing
 from offloading.profile import Profile
 
 Kind = Literal["device", "edge", "cloud", "function"]
+Values = TypeVar("Values", float, NDArray[np.float64])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,18 +33,19 @@ class ColdStart:
         if not (self.fixed_ms >= 0 and self.load_mb_per_s > 0 and self.keep_alive_s > 0):
             raise ValueError(f"{self}: want fixed_ms >= 0, a rate and a time above 0")
 
-    def start_ms(self, weight_bytes: float) -> float:
+    def start_ms(self, weight_bytes: Values) -> Values:
         """Time of one cold start."""
         return self.fixed_ms + weight_bytes / (self.load_mb_per_s * 1000)
 
-    def share(self, rate_per_s: float) -> float:
+    def share(self, rate_per_s: Values) -> Values:
         """Share of requests that meet no warm instance, of Poisson arrivals at a low rate.
 
         An instance is gone if no other request came for as long as it is kept:
         ``exp(-rate keep_alive)``. Where requests overlap, more instances start than this counts;
         `offloading.simulation` counts them.
         """
-        return math.exp(-rate_per_s * self.keep_alive_s)
+        found: Values = np.exp(-rate_per_s * self.keep_alive_s)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -184,6 +184,16 @@ class Defense(Described, nn.Module, ABC):
         del features
         return None
 
+    def signal_and_noise(self, features: Tensors) -> tuple[Tensors, Tensors] | None:
+        """What noise is added to, and its variance, where both are known (`splitbench.signal`).
+
+        A constant that is added to every message belongs to neither. Variances broadcast to the
+        tensors that they belong to. None where the randomness is of another kind, and where there
+        is none.
+        """
+        del features
+        return None
+
     def guarantee(self) -> Guarantee:
         """What one message promises about the input behind it; the default promises nothing.
 

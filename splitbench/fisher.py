@@ -131,6 +131,28 @@ def fisher_matrix(
     return observations * jacobian.transpose(1, 2) @ jacobian
 
 
+@torch.no_grad()
+def fisher_along(
+    client: Client,
+    defense: Defense,
+    image: Float[Tensor, "c h w"],
+    directions: Float[Tensor, "k c h w"],
+) -> Float[Tensor, "k k"]:
+    """The information about an image along some directions, all in one pass.
+
+    Raises:
+        NotApplicableError: The defense has no Fisher information.
+    """
+    _weights(defense, tuple(client(image[None])))  # says so before anything is differentiated
+    features, slopes = push_forward(client, image.expand_as(directions).contiguous(), directions)
+    weights = _weights(defense, features)
+    parts = [
+        (slope * weight.sqrt()).flatten(1) for slope, weight in zip(slopes, weights, strict=True)
+    ]
+    rows = torch.cat(parts, dim=1)
+    return rows @ rows.T
+
+
 def push_forward(
     client: Client, images: Float[Tensor, "b c h w"], direction: Float[Tensor, "b c h w"]
 ) -> tuple[Tensors, Tensors]:

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from splitbench.gaussian_dp import delta_of, epsilon_of
 from splitbench.guessing import bounded_guess, gaussian_guess, gaussian_reconstruction
 
-Kind = Literal["none", "empirical", "local_dp"]
+Kind = Literal["none", "empirical", "local_dp", "certified"]
 SLACK = 1e-9  # relative: what rounding may take from a delta
 
 
@@ -18,6 +18,11 @@ class Guarantee:
 
     Local differential privacy is the formal kind: the messages of any two inputs satisfy
     ``P(S) <= e^epsilon P'(S) + delta`` for every set S of messages.
+
+    A certificate is the other proof: a least error of every guess, over images that are drawn from
+    a named prior (`splitbench.certificate`). Where the images are not drawn from it, the number
+    describes the message under an assumption, and no attack may be held against it: `applies`
+    says so.
 
     **Training with differential privacy is no such promise.** DP-SGD, PATE and their like promise
     that the *weights* hardly depend on any one *training* example. An image that is sent through
@@ -29,7 +34,7 @@ class Guarantee:
 
     Attributes:
         kind: ``none`` (nothing is claimed), ``empirical`` (only the attacks of this benchmark speak
-            for it) or ``local_dp``.
+            for it), ``local_dp``, or ``certified``.
         statement: One sentence for the leaderboard.
         epsilon: Of all `messages` together; infinite where no local privacy is promised.
         delta: Of all `messages` together, in [0, 1].
@@ -38,6 +43,12 @@ class Guarantee:
         neighbours: Which inputs cannot be told apart.
         unit: Of what there are `messages`.
         messages: How many of them about one input the promise is about.
+        least_mse: Certificates only: no guess has a smaller mean squared error per pixel of
+            images in [0, 1], on average over the prior; >= 0.
+        prior: From which images are drawn for that to hold, in words.
+        assumptions: What else is taken for granted, in short sentences.
+        applies: True where the images under attack are drawn from the prior; else a sentence that
+            says why they are not.
 
     Raises:
         ValueError: The numbers contradict the kind or each other.
@@ -51,6 +62,10 @@ class Guarantee:
     neighbours: str = ""
     unit: str = "message"
     messages: int = 1
+    least_mse: float | None = None
+    prior: str = ""
+    assumptions: tuple[str, ...] = ()
+    applies: bool | str = True
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -70,17 +85,42 @@ class Guarantee:
                 f"mu={self.mu} is not ({self.epsilon}, {self.delta})-private: it needs delta = "
                 f"{delta_of(epsilon=self.epsilon, mu=self.mu):.3g}"
             )
+        self._check_certificate()
+
+    def _check_certificate(self) -> None:
+        least = self.least_mse
+        if (self.kind == "certified") != (least is not None):
+            raise ValueError(
+                f"kind={self.kind!r} with least_mse={least}: a certificate has a least error, and "
+                "nothing else has"
+            )
+        if least is None:
+            return
+        if not (least >= 0 and math.isfinite(least) and self.prior):
+            raise ValueError(
+                f"least_mse={least}, prior={self.prior!r}: want a finite error that is not "
+                "negative, and the prior over which it is the mean"
+            )
+        if not self.applies:
+            raise ValueError(f"applies={self.applies!r}: want True, or why it does not apply")
 
     @property
     def formal(self) -> bool:
-        """Whether there is a proof: the bound holds for every adversary."""
+        """Whether messages are provably alike: a bound that holds for every input."""
         return self.kind == "local_dp"
+
+    @property
+    def binds(self) -> bool:
+        """Whether an attack on these images that beats the promise proves an error."""
+        return self.formal or (self.kind == "certified" and self.applies is True)
 
     def over(self, *, messages: int) -> "Guarantee":
         """What is left of the promise for whoever sees several messages of the same input.
 
         Gaussian mechanisms compose exactly: ``mu sqrt(k)``, turned back into epsilon at the same
-        delta. All others add up: k epsilon, k delta. What is not formal stays as it is.
+        delta. All others add up: k epsilon, k delta. Of a certificate nothing is left but words:
+        how much more several messages say depends on what they have in common. What promises
+        nothing stays as it is.
 
         Args:
             messages: How many as large as this promise is about, each with fresh randomness, >= 1.
@@ -90,6 +130,8 @@ class Guarantee:
         """
         if messages < 1:
             raise ValueError(f"messages={messages}: must be at least 1")
+        if self.kind == "certified" and messages > 1:
+            return Guarantee("empirical", f"{self.statement}; of one message, not of {messages}")
         if not self.formal or messages == 1:
             return self
         mu, epsilon, delta = None, messages * self.epsilon, min(messages * self.delta, 1.0)
@@ -145,9 +187,11 @@ class Guarantee:
 
     def to_record(self) -> dict[str, Any]:
         """Plain values for a record; what is infinite or not defined is None."""
-        found = asdict(self)
+        found = {**asdict(self), "assumptions": list(self.assumptions)}
         if not self.formal:
             found |= dict.fromkeys(("epsilon", "delta", "mu", "neighbours", "unit", "messages"))
+        if self.kind != "certified":
+            found |= dict.fromkeys(("prior", "assumptions", "applies"))
         return found
 
     @classmethod
@@ -162,7 +206,8 @@ class Guarantee:
         unknown = sorted({*found} - {f.name for f in fields(cls)})
         if unknown or not {"kind", "statement"} <= {*found}:
             raise ValueError(f"a promise with {sorted(found)}: unknown {unknown}")
-        return cls(**{k: v for k, v in found.items() if v is not None})
+        known = {k: v for k, v in found.items() if v is not None}
+        return cls(**{**known, "assumptions": tuple(known.get("assumptions", ()))})
 
     def _curve_allows(self, mu: float) -> bool:
         return delta_of(epsilon=self.epsilon, mu=mu) <= self.delta * (1 + SLACK)

@@ -17,7 +17,7 @@ from splitbench.guarantee import Guarantee
 
 SCHEMA = 2
 Status = Literal["ok", "failed", "not_applicable"]
-_LATER = frozenset({"secret"})  # fields that a cell may lack: their default is what was meant
+_LATER = frozenset({"secret", "certificates"})  # may be lacking: their default is what was meant
 
 
 class SchemaError(ValueError):
@@ -96,6 +96,8 @@ class Record:
             is sent; ``defense_seconds`` (fitting it), ``attack_seconds``, ``queries``.
         guarantee: What the defense promises over all messages that the adversary observes
             (`splitbench.guarantee.Guarantee.to_record`).
+        certificates: Least errors that follow from how much those messages can say, under a named
+            prior (`splitbench.certificate`), in the same form.
         traits: What says which releases can be computed from which others: ``exact`` (the
             undefended features, and a lossless codec), ``lossless`` (the codec),
             ``changes_client``, ``stochastic`` (fresh randomness in every message), and the
@@ -103,8 +105,9 @@ class Record:
             are ``nested`` (``no``, ``all``, ``multiples``).
         diagnostics: What the attack says about its own guesses without the truth
             (`Attack.diagnostics`), ``payload_class_p``, the probability that lengths of
-            messages differ so much between classes by chance, and ``distance_correlation``
-            (squared, bias-corrected) of target images and their releases.
+            messages differ so much between classes by chance, ``distance_correlation``
+            (squared, bias-corrected) of target images and their releases, and ``snr_db``
+            (`splitbench.signal`) where messages are random.
         images: How many each data role holds.
         flags: Warnings, explained on the leaderboard.
         claimed: Numbers of a paper that this cell reproduces.
@@ -130,6 +133,7 @@ class Record:
     unavailable: Mapping[str, str] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
     guarantee: Mapping[str, Any] = field(default_factory=dict)
+    certificates: tuple[Mapping[str, Any], ...] = ()
     traits: Mapping[str, Any] = field(default_factory=dict)
     diagnostics: Mapping[str, float] = field(default_factory=dict)
     images: Mapping[str, int] = field(default_factory=dict)
@@ -166,22 +170,24 @@ class Record:
                 key: Interval(**_keywords(Interval, value, f"{name}.{key}"))
                 for key, value in raw[name].items()
             }
-        _check_promise(raw["guarantee"])
+        if not isinstance(raw.get("certificates", []), list):
+            raise SchemaError("certificates is not an array")
+        keywords["certificates"] = tuple(raw.get("certificates", []))
+        for promise in (raw["guarantee"], *keywords["certificates"]):
+            _check_promise(promise)
         if raw["status"] not in get_args(Status):
             raise SchemaError(f"status is {raw['status']!r}, must be one of {get_args(Status)}")
-        keywords["cell"] = Cell(**_keywords(Cell, raw["cell"], "cell", may_lack=_LATER))
+        keywords["cell"] = Cell(**_keywords(Cell, raw["cell"], "cell"))
         return cls(**{**keywords, "flags": tuple(raw["flags"])})
 
 
-def _keywords(
-    cls: type, raw: Any, where: str, may_lack: frozenset[str] = frozenset()
-) -> dict[str, Any]:
-    """The object `raw`, if it has exactly the fields of a dataclass, perhaps but for some."""
+def _keywords(cls: type, raw: Any, where: str) -> dict[str, Any]:
+    """The object `raw`, if it has exactly the fields of a dataclass, perhaps but for late ones."""
     if not isinstance(raw, dict):
         raise SchemaError(f"{where} is not an object")
     wanted = {f.name for f in dataclasses.fields(cls)}
-    if set(raw) | may_lack != wanted:
-        missing, unknown = sorted(wanted - may_lack - set(raw)), sorted(set(raw) - wanted)
+    missing, unknown = sorted(wanted - _LATER - set(raw)), sorted(set(raw) - wanted)
+    if missing or unknown:
         raise SchemaError(f"{where} lacks {missing}, has unknown {unknown}")
     return dict(raw)
 

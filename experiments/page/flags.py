@@ -111,9 +111,10 @@ FLAGS = (
     Flag(
         "incomplete",
         "incomplete",
-        "an attack of the suite failed on this row",
+        "an attack of the suite failed on this row, or other rows met one that this has not",
         "The best of the remaining attacks may be weaker than the one that is missing.",
-        "Read the error in the table of attacks, mend it and run again: finished cells are kept.",
+        "Read the error in the table of attacks and mend it, then run the same command again, "
+        "which goes on with a stopped job: finished cells are kept.",
     ),
     Flag(
         "few_targets",
@@ -211,8 +212,9 @@ FLAGS = (
     Flag(
         "guarantee_beaten",
         "guarantee beaten",
-        "an attribute is recognised more often than the formal guarantee of the row lets any "
-        "adversary, by more than the interval",
+        "an attribute is recognised, or a target is rebuilt to a leakage above 0.5, more often "
+        "than the formal guarantee of the row lets any adversary, by more than the intervals; or "
+        "an attack errs less than a certificate allows from whose prior the images are drawn",
         "What is promised does not hold: the proof does not cover the code, or what is inferred "
         "did not come from the release alone.",
         "Audit the defense (`splitbench.audit`), and look for what leaves the device beside the "

@@ -1,9 +1,5 @@
-"use strict";
-// Sortable tables, the filter by cut, and the figures in the colours of the page.
+// Sortable tables, the filter by cut, and which lines the figures show.
 (() => {
-  const phone = matchMedia("(max-width: 44rem)");
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-
   const compare = (a, b, up) => {
     // What is missing comes last in both directions.
     if (a === "" || b === "") return (a === "") - (b === "");
@@ -52,41 +48,19 @@
   }
 
   if (!window.Plotly) return;
-  const figures = [...document.querySelectorAll("[data-figure]")];
-
-  const coloured = (value, style) => {
-    if (typeof value === "string" && value.startsWith("var(")) {
-      return style.getPropertyValue(value.slice(4, -1)).trim();
-    }
-    if (Array.isArray(value)) return value.map((item) => coloured(item, style));
-    if (value !== null && typeof value === "object") {
-      return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, coloured(v, style)]));
-    }
-    return value;
-  };
-
   const shown = (board) =>
     [...document.querySelectorAll(`.legend button[data-board="${board}"]`)].map(
       (button) => button.getAttribute("aria-pressed") === "true",
     );
 
-  const draw = (place) => {
-    const style = getComputedStyle(document.documentElement);
-    const source = document.getElementById(place.dataset.figure).textContent;
-    const { data, layout } = coloured(JSON.parse(source), style);
+  const drawAll = keepDrawn(({ data, layout }, place, narrow) => {
     const visible = shown(place.dataset.figure.split("-")[0]);
     // Traces beyond the legend (the floor) are always shown.
     data.forEach((trace, i) => { trace.visible = visible[i] ?? true; });
+    if (narrow) data.forEach((trace) => { if (trace.marker) trace.marker.size = 7; });
     const lowest = Math.min(0, ...data.filter((t) => t.visible).flatMap((t) => t.y));
     layout.yaxis.range = [lowest - 0.04, 1.04];
-    if (phone.matches) {
-      layout.font.size = 11;
-      layout.margin.l = 36;
-      data.forEach((trace) => { if (trace.marker) trace.marker.size = 7; });
-    }
-    return Plotly.react(place, data, layout, { displayModeBar: false, responsive: true });
-  };
-  const drawAll = () => Promise.all(figures.map(draw));
+  });
 
   for (const button of document.querySelectorAll(".legend button")) {
     button.addEventListener("click", () => {
@@ -94,9 +68,4 @@
       drawAll();
     });
   }
-  dark.addEventListener("change", drawAll);
-  phone.addEventListener("change", drawAll);
-  addEventListener("beforeprint", drawAll);
-  addEventListener("afterprint", drawAll);
-  drawAll();
 })();

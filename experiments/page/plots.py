@@ -1,13 +1,13 @@
 """The page's figures, as data for plotly; colours are CSS variables that the page fills in."""
 
 import html
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from plotly import graph_objects as go
 
+from experiments.page.drawing import QUIET, embedded, layout
 from experiments.page.words import between, percent, points, rate, series, size
 from splitbench.leaderboard import Board, Row
 
@@ -16,7 +16,6 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "trian
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 COLOURS = 8  # --s1 to --s8 in the style sheet; --s0 is the reference
 DODGE = 0.04, 0.4  # most between neighbours and in all, so that intervals stay apart
-INK, QUIET, GRID = "var(--ink)", "var(--quiet)", "var(--line)"
 
 
 @dataclass(frozen=True)
@@ -94,14 +93,6 @@ def figures(board: Board, lines: Sequence[Series]) -> dict[str, str]:
     return {name: embedded(figure.to_plotly_json()) for name, figure in made.items()}
 
 
-def embedded(value: object) -> str:
-    """JSON that cannot end the script element around it."""
-    text = json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
-
-
 def _depth(board: Board, lines: Sequence[Series]) -> go.Figure:
     """Leakage at every cut, with intervals."""
     position = {cut: i for i, cut in enumerate(board.cuts)}
@@ -111,7 +102,7 @@ def _depth(board: Board, lines: Sequence[Series]) -> go.Figure:
         offset = step * (line.number - (len(lines) - 1) / 2)
         figure.add_trace(_trace(line, _shifted(position, offset), bars=True))
     figure.add_trace(_floor(board, position))
-    figure.update_layout(_layout())
+    figure.update_layout(layout())
     figure.update_xaxes(
         tickmode="array",
         tickvals=list(position.values()),
@@ -161,7 +152,7 @@ def _tradeoff(
     figure = go.Figure()
     for line in lines:
         figure.add_trace(_trace(line, across, bars=False))
-    figure.update_layout(_layout())
+    figure.update_layout(layout())
     figure.update_xaxes(title_text=title)
     return figure
 
@@ -236,34 +227,3 @@ def _hover(line: Series, row: Row) -> str:
     if row.best is not None:
         parts.append(f"best attack: {html.escape(row.best.replace('_', ' '))}")
     return "<br>".join(parts)
-
-
-def _layout() -> dict[str, object]:
-    axis = {
-        "gridcolor": GRID,
-        "linecolor": QUIET,
-        "zeroline": False,
-        "fixedrange": True,
-        "ticks": "outside",
-        "tickcolor": GRID,
-        "title_standoff": 12,
-        "automargin": True,
-    }
-    return {
-        "template": None,
-        "showlegend": False,
-        "hovermode": "closest",
-        "dragmode": False,
-        "margin": {"l": 48, "r": 12, "t": 20, "b": 44},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"color": INK, "size": 13, "family": "var(--sans)"},
-        "hoverlabel": {
-            "bgcolor": "var(--card)",
-            "bordercolor": QUIET,
-            "font": {"color": INK, "size": 13, "family": "var(--sans)"},
-            "align": "left",
-        },
-        "xaxis": {**axis, "showgrid": False},
-        "yaxis": {**axis, "title_text": "leakage L", "range": [-0.04, 1.04], "dtick": 0.25},
-    }

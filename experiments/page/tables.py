@@ -11,6 +11,8 @@ from experiments.page.words import (
     adversary,
     attacker_selected,
     between,
+    binding,
+    certified,
     lead,
     led,
     milliseconds,
@@ -77,6 +79,7 @@ def _line(board: Board, row: Row, link: str, attacks: Sequence[str]) -> dict[str
         "guarantee_epsilon": row.guarantee.epsilon if row.guarantee.formal else None,
         "guarantee_delta": row.guarantee.delta if row.guarantee.formal else None,
         "guarantee_messages": row.guarantee.messages if row.guarantee.formal else None,
+        **_certificate(row),
         "seeds": row.seeds,
         "targets": row.targets,
         "place_first": first,
@@ -109,10 +112,21 @@ def _line(board: Board, row: Row, link: str, attacks: Sequence[str]) -> dict[str
         "end_to_end_ms": row.end_to_end_ms,
         **{name: row.costs.get(name) for name in COSTS if name not in SHOWN},
         "distance_correlation": row.dependence,
+        "snr_db": row.snr_db,
         "link": link if row.end_to_end_ms is not None else "",
         **{f"leakage_of_{name}": _mean(leaks.get(name)) for name in attacks},
         "flags": " ".join(row.flags),
         "errors": "; ".join(f"{e.name}: {e.note}" for e in row.attacks if e.note),
+    }
+
+
+def _certificate(row: Row) -> dict[str, Value]:
+    """The strongest certificate."""
+    best = max(row.certificates, key=lambda one: one.least_mse or 0.0, default=None)
+    return {
+        "certified_mse": best.least_mse if best else None,
+        "certificate": best.statement if best else None,
+        "certificate_applies": binding(best) if best else None,
     }
 
 
@@ -182,6 +196,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "accuracy": lambda r: percent(r.accuracy.mean if r.accuracy else None),
     "loss": lambda r: points(r.accuracy_drop.mean if r.accuracy_drop else None),
     "P95": lambda r: rate(r.p95),
+    "SNR, dB": lambda r: rate(r.snr_db, 1),
     "payload": lambda r: size(r.payload_bytes_mean),
     "ms": lambda r: milliseconds(r.end_to_end_ms),
     "place": place,
@@ -202,19 +217,25 @@ def to_markdown(boards: Sequence[Board], *, link: str = "") -> str:
         parts.append(_plain(" ".join(lead(board))))
         ranked = [r for r in board.rows if not r.naive]
         naive = [r for r in board.rows if r.naive]
-        usual = not any(adversary(r.message.threat) for r in ranked)
-        parts.append(_table(ranked, [n for n in COLUMNS if not (usual and n == "adversary")]))
+        parts.append(_table(ranked, [name for name in COLUMNS if name not in _idle(ranked)]))
         if naive:
             parts.append("Naive: never ranked. This adversary does not expect the defense.")
             gain = "adaptive gain"
             columns = {**COLUMNS, gain: lambda r: rate(_mean(r.adaptive_gain))}
             shown = ["cut", "defense", "leakage", "best attack", gain]
             parts.append(_table(naive, shown, columns))
-        parts += [*as_markdown(board, _plain), *_stays(board), *_promises(board), *_leads(board)]
-        parts += [*_besides(board), *_failures(board)]
+        parts += [*as_markdown(board, _plain), *_stays(board), *_promises(board)]
+        parts += [*_certificates(board), *_leads(board), *_besides(board), *_failures(board)]
         parts += [f"Note: {_plain(note)}." for note in board.notes]
     parts.append(_reading(boards, link))
     return "\n\n".join(parts) + "\n"
+
+
+def _idle(rows: Sequence[Row]) -> set[str]:
+    """Columns that would say the same of all rows, or nothing of any."""
+    usual = not any(adversary(row.message.threat) for row in rows)
+    quiet = all(row.snr_db is None for row in rows)
+    return {*(["adversary"] if usual else []), *(["SNR, dB"] if quiet else [])}
 
 
 def _leakage(row: Row) -> str:
@@ -257,6 +278,16 @@ def _promises(board: Board) -> list[str]:
         lines.append("| " + " | ".join(map(_plain, cells)) + " |")
     text = "What is promised, whatever the attack, over all messages that the adversary sees:"
     return [text, "\n".join(lines)] if promised(board) else []
+
+
+def _certificates(board: Board) -> list[str]:
+    """Least errors under a named prior; nothing where there are none."""
+    lines = ["| cut | defense | least error | certificate | |", "|" + " --- |" * 5]
+    for row, one in certified(board):
+        cells = (row.cut, series(row), small(one.least_mse), one.statement, binding(one))
+        lines.append("| " + " | ".join(map(_plain, cells)) + " |")
+    text = "Least mean squared error per pixel of any guess, if images were drawn from that prior:"
+    return [text, "\n".join(lines)] if certified(board) else []
 
 
 def _leads(board: Board) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from splitbench.guarantee import Guarantee
 from splitbench.leaderboard import Board, Row
 from splitbench.leaderboard.simulable import parse
 from splitbench.record import Interval
@@ -20,6 +21,7 @@ HEADLINE = {
 SELECTION = (
     "LikelihoodSelection"  # by name: the class would bring scipy and all of the attack along
 )
+ROUNDING = 1 / 255**2 / 12  # mean squared error of images in [0, 1] that are stored as bytes
 FREE_POINTS = 0.02  # loss of accuracy that the lead text calls cheap
 
 
@@ -161,6 +163,23 @@ def promised(board: Board) -> list[Row]:
     """Rows with a formal guarantee, one for all cuts at which the same is promised."""
     formal = [row for row in board.rows if row.guarantee.formal]
     return list({(series(row), row.guarantee): row for row in reversed(formal)}.values())[::-1]
+
+
+def certified(board: Board) -> list[tuple[Row, Guarantee]]:
+    """Certificates that say more than that images are rounded to bytes, and their rows."""
+    return [
+        (row, one)
+        for row in board.rows
+        for one in row.certificates
+        if one.least_mse is not None and one.least_mse > ROUNDING
+    ]
+
+
+def binding(certificate: Guarantee) -> str:
+    """Whether attacks may be held against it, in a few words."""
+    if certificate.binds:
+        return "binds every attack here"
+    return f"an assumption, no bound on attacks: {certificate.applies}"
 
 
 def small(value: float | None) -> str:

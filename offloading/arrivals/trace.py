@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from offloading.workload import Arrivals
 
+SAMPLE = Path(__file__).parents[1] / "assets" / "synthetic_minutes.csv"
 MINUTE_S = 60.0
 MEASURED = 200_000  # arrivals from which the variability of a trace is taken, at most
 
@@ -25,12 +26,12 @@ class Trace(Arrivals):
     the times between them are is measured on that assumption.
 
     Args:
-        path: A csv file as `minute_counts` reads it.
+        path: A csv file as `minute_counts` reads it; empty takes a sample, which is made up.
         function: Beginning of the ``HashFunction`` of one row; empty takes all rows together.
         scale: By which the numbers of requests are multiplied, > 0.
     """
 
-    def __init__(self, *, path: str, function: str = "", scale: float = 1.0) -> None:
+    def __init__(self, *, path: str = "", function: str = "", scale: float = 1.0) -> None:
         if not 0 < scale < math.inf:
             raise ValueError(f"scale={scale}: must be positive and finite")
         self.path = path
@@ -44,9 +45,10 @@ class Trace(Arrivals):
         Raises:
             TraceError: The file cannot be read, or nothing was recorded.
         """
-        found = minute_counts(Path(self.path), self.function)
+        path = Path(self.path) if self.path else SAMPLE
+        found = minute_counts(path, self.function)
         if not found.any():
-            raise TraceError(f"{self.path}: no requests in {found.size} minutes")
+            raise TraceError(f"{path}: no requests in {found.size} minutes")
         return found
 
     @cached_property

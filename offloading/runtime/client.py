@@ -36,6 +36,7 @@ class Answer:
         end_to_end_ms: From the image to the logits, by the device's clock.
         payload_bytes: Of the codec's message; 0 where none was sent.
         sent_bytes: With the header.
+        received_bytes: Of the reply.
         servers: What each segment behind the device did, with its process and host.
         failure: Why no answer came, where the device had to answer.
     """
@@ -46,6 +47,7 @@ class Answer:
     end_to_end_ms: float
     payload_bytes: int
     sent_bytes: int
+    received_bytes: int = 0
     servers: tuple[ServerTrace, ...] = ()
     failure: str | None = None
 
@@ -138,6 +140,7 @@ class Client:
         if told is not None and bool(told.stays[0]):
             return self._local("exit", told.logits, [began, now_ns()])
         protected = head.defense.protect(features, generator=self.generator)
+        protected = tuple(values.cpu() for values in protected)  # waits for whatever computes
         headed = now_ns()
         payload = head.codec.encode([values[0] for values in protected])
         message = wire.message(
@@ -155,14 +158,15 @@ class Client:
             servers = self._servers(reply)
         except RequestFailed as error:
             stamps = [began, headed, encoded, now_ns()]
-            return self._instead(error, features, protected, stamps, (len(payload), len(message)))
+            sizes = (len(payload), len(message), 0)
+            return self._instead(error, features, protected, stamps, sizes)
         ended = now_ns()
         return self._answer(
             reply.logits,
             "server",
             [began, headed, encoded, ended],
             servers=servers,
-            sizes=(len(payload), len(message)),
+            sizes=(len(payload), len(message), reply.size),
         )
 
     def _servers(self, reply: wire.Reply) -> tuple[ServerTrace, ...]:
@@ -185,7 +189,7 @@ class Client:
         features: Tensors,
         protected: Tensors,
         stamps: list[int],
-        sizes: tuple[int, int],
+        sizes: tuple[int, int, int],
     ) -> Answer:
         """What the device answers by itself, where the plan says so.
 
@@ -201,8 +205,7 @@ class Client:
         else:
             local, by = self.head.local, "local_whole"
             live = len(self.deployed.hops[0])
-            sent = tuple(values.cpu() for values in protected)
-            received = self.head.codec.transform(sent)[:live]
+            received = self.head.codec.transform(protected)[:live]
             moved = tuple(values.to(self.device) for values in received)
             logits = None if local is None else local(moved)
         if logits is None:
@@ -224,7 +227,7 @@ class Client:
         *,
         servers: tuple[ServerTrace, ...] = (),
         failed: int | None = None,
-        sizes: tuple[int, int] = (0, 0),
+        sizes: tuple[int, int, int] = (0, 0, 0),
         failure: str | None = None,
     ) -> Answer:
         began, headed, encoded, ended = stamps
@@ -236,6 +239,7 @@ class Client:
             end_to_end_ms=(ended - began) / 1e6,
             payload_bytes=sizes[0],
             sent_bytes=sizes[1],
+            received_bytes=sizes[2],
             servers=servers,
             failure=failure,
         )

@@ -35,7 +35,7 @@ def described(value: Any) -> Any:
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value
-    if isinstance(value, Sequence):
+    if isinstance(value, list | tuple):
         return [described(part) for part in value]
     raise ArtefactError(f"{value!r} cannot be written into an artefact")
 
@@ -117,6 +117,8 @@ def _located(node: Mapping[str, Any], trusted: Sequence[str]) -> Any:
             "name its module with --trust if you know it"
         )
     module, _, name = path.rpartition(".")
+    if name.startswith("_"):
+        raise ArtefactError(f"the artefact names {path!r}, which is nobody else's to call")
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:

@@ -1,5 +1,6 @@
 """From a fitted deployment to one artefact for each segment."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -82,10 +83,17 @@ def export(
         bounds=(bound, *(BETWEEN.payload_bound(specs) for specs in later)),
         weights=tuple(digest(content) for content in weights),
     )
-    for segment, content in enumerate(weights):
-        manifest = Manifest(deployed=deployed, segment=segment, versions=versions())
-        write(folder_of(root, segment), manifest, content)
-    _check(deployment, deployed, root, images, trust)
+    written: list[Path] = []
+    try:
+        for segment, content in enumerate(weights):
+            manifest = Manifest(deployed=deployed, segment=segment, versions=versions())
+            write(folder_of(root, segment), manifest, content)
+            written.append(folder_of(root, segment))
+        _check(deployment, deployed, root, images, trust)
+    except BaseException:
+        for folder in written:  # nobody is to serve what was not checked
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     return deployed
 
 

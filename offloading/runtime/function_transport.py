@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from dataclasses import replace
 from typing import Any
 
 from offloading.runtime import wire
@@ -42,7 +43,7 @@ class FunctionTransport:
             raw = base64.b64decode(self.last.document["reply"], validate=True)
             reply = checked(raw, message, classes=classes)
             slower = self.function.pricing.stretch
-            return wire.Reply(reply.logits, tuple(_slowed(s, slower) for s in reply.servers))
+            return replace(reply, servers=tuple(_slowed(s, slower) for s in reply.servers))
         except (KeyError, TypeError, binascii.Error, WireError) as error:
             raise RequestFailed("DATA_LOSS", str(error)) from error
 

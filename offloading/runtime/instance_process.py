@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -31,19 +32,22 @@ class InstanceProcess:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         began = time.perf_counter()
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in `end`)
         self._process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
             [sys.executable, "-m", MODULE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._said,
             text=True,
             env={**os.environ, **environment},
         )
         try:
             said = self._line(START_SECONDS)
         except RequestFailed as error:
-            _, errors = self._process.communicate()
-            last = errors.strip().rpartition("\n")[2]
+            self._process.wait()
+            self._said.seek(0)
+            last = self._said.read().strip().rpartition("\n")[2]
+            self.end()
             raise ArtefactError(f"the instance did not start: {last or error}") from error
         self.start_ms = (time.perf_counter() - began) * 1000
         self.import_ms = float(said["import_ms"])
@@ -68,6 +72,7 @@ class InstanceProcess:
         """End the process."""
         self._process.kill()
         self._process.communicate()
+        self._said.close()
 
     def _line(self, timeout_s: float) -> dict[str, Any]:
         assert self._process.stdout is not None

@@ -92,6 +92,7 @@ class LocalFunction:
         self.billed_ms = self.usd = 0.0
         self._idle: list[tuple[float, InstanceProcess]] = []
         self._alive = 0
+        self._closed = False
         self._line: deque[object] = deque()
         self._changed = threading.Condition()
 
@@ -102,8 +103,9 @@ class LocalFunction:
         self.close()
 
     def close(self) -> None:
-        """End all idle instances."""
+        """End all idle instances, and the others when they have answered."""
         with self._changed:
+            self._closed = True
             for _, instance in self._idle:
                 instance.end()
             self._alive -= len(self._idle)
@@ -147,6 +149,8 @@ class LocalFunction:
         ticket = object()
         deadline = time.monotonic() + timeout_s
         with self._changed:
+            if self._closed:
+                raise RequestFailed("UNAVAILABLE", "the function was closed")
             self._expire()
             free = self._idle or self._alive < self.most_instances
             if len(self._line) >= self.most_waiting and not (free and not self._line):
@@ -180,6 +184,9 @@ class LocalFunction:
     def _return(self, instance: InstanceProcess | None) -> None:
         with self._changed:
             if instance is None:
+                self._alive -= 1
+            elif self._closed:
+                instance.end()
                 self._alive -= 1
             else:
                 self._idle.append((time.monotonic(), instance))

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ class ServerProcess:
             text=True,
             env={**os.environ, **(environment or {})},
         )
+        weakref.finalize(self, self._process.kill)  # at the latest when this program ends
         ready = self._first_line()
         self.address: str = ready["address"]
         self.plan: str = ready["plan"]

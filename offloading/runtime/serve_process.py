@@ -40,7 +40,8 @@ def serve(options: argparse.Namespace, *, say: Say, warn: Say) -> None:
     if options.threads < 1:
         raise ValueError(f"--threads {options.threads}: at least 1")
     torch.set_num_threads(options.threads)
-    address = options.address or f"{options.host}:{options.port}"
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    address = options.address or f"{host}:{options.port}"
     access = Access(token=_token(options.token_file), certificate=options.cert, key=options.key)
     if not is_local(address) and (access.certificate is None or access.token is None):
         warn(f"{address} is open to others: without --cert all is sent in clear, without "

@@ -14,7 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from offloading.runtime import wire
 from offloading.runtime.errors import Refused, RequestFailed, WireError
 from offloading.runtime.trace import now_ns
-from offloading.runtime.transport import METHOD, TOKEN_KEY, TOKEN_SCHEME
+from offloading.runtime.transport import METHOD, TOKEN_KEY, TOKEN_SCHEME, check_token
 from offloading.runtime.worker import MOST_SECONDS, Worker
 
 THREADS = 8  # requests that are read at a time
@@ -40,8 +40,7 @@ class Access:
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
             raise ValueError("a certificate needs its key, and a key its certificate")
-        if self.token is not None and not self.token:
-            raise ValueError("the token is empty: anybody could show it")
+        check_token(self.token)
 
 
 def is_local(address: str) -> bool:
@@ -103,7 +102,7 @@ class Server:
                 pair = (access.key.read_bytes(), access.certificate.read_bytes())
                 port = self._server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
         except RuntimeError as error:
-            raise OSError(f"cannot listen at {address}: is it taken?") from error
+            raise OSError(f"cannot listen at {address}: is it taken, or elsewhere?") from error
         finally:
             if mask is not None:
                 os.umask(mask)

@@ -1,6 +1,6 @@
 """How a message reaches the next segment."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +13,7 @@ METHOD = "/splitbench.Segment/Run"
 TOKEN_KEY, TOKEN_SCHEME = "authorization", "Bearer "
 _OPTIONS = (
     ("grpc.enable_retries", 0),  # a request is sent once
+    ("grpc.enable_http_proxy", 0),  # and straight to the server
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
@@ -46,6 +47,19 @@ class Credentials:
     token: str | None = None
     root: Path | None = None
     name: str | None = None
+
+    def __post_init__(self) -> None:
+        check_token(self.token)
+
+
+def check_token(token: str | None) -> None:
+    """Refuse what does not travel in a header.
+
+    Raises:
+        ValueError: It is empty, or not plain visible characters.
+    """
+    if token is not None and not (token.isascii() and token.isprintable() and token.strip()):
+        raise ValueError("the token must be one line of visible ASCII characters, not empty")
 
 
 class GrpcTransport:
@@ -110,4 +124,4 @@ def checked(raw: bytes, message: bytes, *, classes: int) -> wire.Reply:
     if found.kind != "reply" or not same:
         raise WireError("this is the reply to something else")
     payload = wire.payload_of(found, raw[wire.HEADER_BYTES :])
-    return wire.read_reply(payload, classes=classes)
+    return replace(wire.read_reply(payload, classes=classes), size=len(raw))

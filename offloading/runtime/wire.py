@@ -26,7 +26,6 @@ from offloading.runtime.errors import WireError
 from splitbench.codec import CodecError
 from splitbench.codecs.container import MAX_SIZE
 from splitbench.codecs.float32 import Float32
-from splitbench.release import TensorSpec
 
 MAGIC = b"SBRT"
 VERSION = 1
@@ -68,10 +67,12 @@ class Reply:
     Attributes:
         logits: ``(1, classes)``.
         servers: What each server did and when, the nearest first; see `trace`.
+        size: Bytes of the message that it came in; 0 where it has not travelled yet.
     """
 
     logits: Tensor
     servers: tuple[dict[str, Any], ...]
+    size: int = 0
 
 
 def message(kind: Kind, *, segment: int, plan: str, request: bytes, payload: bytes) -> bytes:
@@ -170,12 +171,6 @@ def reply_payload(reply: Reply) -> bytes:
     """
     notes = json.dumps(reply.servers, allow_nan=False).encode()
     return b"".join([_NUMBER.pack(len(notes)), notes, _LOGITS.encode([reply.logits[0]])])
-
-
-def reply_bound(classes: int) -> int:
-    """Bytes of the largest reply."""
-    spec = TensorSpec("logits", (classes,))
-    return HEADER_BYTES + _NUMBER.size + MOST_NOTES_BYTES + _LOGITS.payload_bound([spec])
 
 
 def read_reply(payload: bytes, *, classes: int) -> Reply:

@@ -15,10 +15,12 @@ from splitbench.leaderboard.inferred import beats, inferred
 from splitbench.leaderboard.naming import labels
 from splitbench.leaderboard.relations import BROKEN, closed, compared
 from splitbench.leaderboard.rows import Row
+from splitbench.leaderboard.stopped import with_stopped
 from splitbench.leaderboard.training_images import with_training_gap
 from splitbench.link import Link
 from splitbench.record import Record
 
+CUSTOM = "custom"  # the protocol of whoever changed a suite
 # Flags that say the number is wrong, or not yet what it should be: shown, but not ranked.
 UNRANKED = BROKEN | {
     "batch_dependent",
@@ -148,6 +150,8 @@ def _draft(found: list[Evidence], link: Link | None, resamples: int) -> _Draft:
     systems = {key: System(parts[key]) for key in sorted(parts)}
     names = labels(systems)
     rows = {key: build_row(system, names[key], link, resamples) for key, system in systems.items()}
+    if kept[0].record.protocol != CUSTOM:  # whose rows may have met any attacks
+        rows = with_stopped(rows)
     rows = compared(closed(rows, systems, resamples), systems, resamples)
     for key in rows.keys() & others.keys():
         told, flags = inferred(others[key], resamples), {*rows[key].flags}

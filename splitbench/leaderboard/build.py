@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
-from splitbench.guarantee import Guarantee
 from splitbench.leaderboard.effort import capacity_gain, gradients_mislead, ignores_randomness
 from splitbench.leaderboard.evidence import (
     BLIND,
@@ -17,6 +16,7 @@ from splitbench.leaderboard.evidence import (
     bootstrap,
 )
 from splitbench.leaderboard.oracle import envelope
+from splitbench.leaderboard.promises import broken, promises_of
 from splitbench.leaderboard.rows import COSTS, QUALITY, RECOGNITION, Entry, Recognition, Row
 from splitbench.leakage import per_image_leakage, tails
 from splitbench.link import Link
@@ -39,16 +39,21 @@ def build_row(system: System, label: tuple[str, str], link: Link | None, resampl
         resamples: Of every bootstrap.
     """
     entries = tuple(_entry(system, key, resamples) for key in system.attacks)
+    guarantee, certificates = promises_of(system)
+    flags = _flags_of(system, entries, resamples)
+    if broken(system, (guarantee, *certificates)):
+        flags = tuple(sorted({*flags, "guarantee_beaten"}))
     row = Row(
         message=system.message,
         defense_name=system.first.cell.defense_name,
         kind=label[0],
         setting=label[1],
-        guarantee=Guarantee.from_record(system.first.guarantee),
+        guarantee=guarantee,
+        certificates=certificates,
         seeds=len(system.seeds),
         targets=system.targets,
         attacks=entries,
-        flags=_flags_of(system, entries, resamples),
+        flags=flags,
         missing=_reasons(system),
     )
     row = _with_exits(row, system)
@@ -201,13 +206,13 @@ def _with_costs(row: Row, system: System, link: Link | None) -> Row:
         server_ms=server,
         end_to_end_ms=total,
         costs={name: value for name in COSTS if (value := mean(name)) is not None},
-        dependence=_dependence(system),
+        dependence=_diagnosed(system, "distance_correlation"),
+        snr_db=_diagnosed(system, "snr_db"),
         missing=missing,
     )
 
 
-def _dependence(system: System) -> float | None:
-    key = "distance_correlation"
+def _diagnosed(system: System, key: str) -> float | None:
     found = [r.diagnostics[key] for r in system.records if key in r.diagnostics]
     return float(np.mean(found)) if found else None
 

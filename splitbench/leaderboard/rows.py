@@ -134,6 +134,7 @@ class Row:
         kind: The same for the reader: ``undefended``, ``gaussian noise``.
         setting: What tells it from others of its kind: ``noise_std=0.5``.
         guarantee: What the defense promises over all messages that the adversary observes.
+        certificates: Least errors of any guess under a named prior, from those messages.
         seeds: Seeds behind the numbers.
         targets: Images under attack (the most that any attack took on).
         rank: First and last place within the cut that the intervals allow.
@@ -165,6 +166,8 @@ class Row:
         costs: What a request costs on either side, and the defense to make, by the keys of
             `Record.cost` that are in `COSTS`; mean over the records.
         dependence: Squared distance correlation of images and releases, corrected for bias.
+        snr_db: Mean square of what messages say over the variance of their noise; None where they
+            have none.
         training_gap: L of images that the model was trained on, attacked alike, minus `raw`; None
             where they were not attacked.
         adaptive_gain: Naive rows: what knowing the defense adds to L, on the same images.
@@ -183,6 +186,7 @@ class Row:
     kind: str
     setting: str = ""
     guarantee: Guarantee = NO_GUARANTEE
+    certificates: tuple[Guarantee, ...] = ()
     seeds: int = 0
     targets: int = 0
     rank: tuple[int, int] | None = None
@@ -212,6 +216,7 @@ class Row:
     end_to_end_ms: float | None = None
     costs: Mapping[str, float] = field(default_factory=dict)
     dependence: float | None = None
+    snr_db: float | None = None
     training_gap: Interval | None = None
     adaptive_gain: Interval | None = None
     leads: tuple[Lead, ...] = ()

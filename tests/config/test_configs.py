@@ -1,14 +1,17 @@
 """Every option of every group, and every experiment, composes and builds what it describes."""
 
 from functools import cache
+from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from hydra import compose, initialize_config_module
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -16,6 +19,7 @@ from experiments.compose import build, plain, source_digest, without
 from experiments.errors import UserError
 from experiments.evaluate import chosen_attacks
 from experiments.explain import sentence
+from experiments.objectives import Objectives, check_one_cut, searching
 from experiments.run import job_id, main
 from experiments.settings import KEYS, check_settings
 from hydra_plugins.applicable_sweeper import expand
@@ -180,12 +184,35 @@ def test_an_attack_for_who_lacks_something_is_of_the_suite_and_lacks_what_there_
         check_settings({**resolved(), "without": without})
 
 
+OPTUNA = {
+    "direction": "minimize", "storage": None, "study_name": None, "n_trials": 20, "n_jobs": 2,
+    "max_failure_rate": 0.0, "search_space": None, "params": None, "custom_search_space": None,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="module")
+def schema_of_the_search():
+    """Where the extra is missing, what its sweeper can be told, so that its experiments compose."""
+    if find_spec("hydra_plugins.hydra_optuna_sweeper") is None:
+        store = ConfigStore.instance()
+        sampler = {"_target_": "optuna.samplers.NSGAIISampler", "seed": None, "population_size": 50}
+        node = {"_target_": "hydra_plugins.OptunaSweeper", **OPTUNA, "sampler": "???"}
+        node["defaults"] = ["_self_", {"sampler": "nsgaii"}]
+        store.store(group="hydra/sweeper", name="optuna", node=node)
+        store.store(group="hydra/sweeper/sampler", name="nsgaii", node=sampler)
+
+
 def sweep_of(experiment):
-    """The command lines of an experiment's jobs."""
-    config = composed(f"experiment={experiment}")
-    params = config.hydra.sweeper.get("params") or {}
+    """The command lines of an experiment's jobs; of a search the corners of its space."""
+    sweeper = composed(f"experiment={experiment}").hydra.sweeper
+    params = sweeper.get("params") or {}
     words = OverridesParser.create().parse_overrides([f"{k}={v}" for k, v in params.items()])
-    return expand(words, configured=len(params), also=config.hydra.sweeper.get("also") or ())
+    if "direction" not in sweeper:
+        return expand(words, configured=len(params), also=sweeper.get("also") or ())
+    ends = [list(word.sweep_string_iterator()) for word in words]
+    keys = [word.get_key_element() for word in words]
+    corners = product(*((values[0], values[-1]) for values in ends))
+    return [[f"{k}={v}" for k, v in zip(keys, values, strict=True)] for values in corners]
 
 
 @pytest.mark.parametrize("experiment", options("experiment"))
@@ -202,6 +229,40 @@ def test_an_experiment_says_how_it_is_run(experiment):
     lines = (CONFIGS / "experiment" / f"{experiment}.yaml").read_text().splitlines()
     assert lines[0] == "# @package _global_"
     assert f"splitbench run experiment={experiment}" in lines[1]
+
+
+def test_a_search_tells_its_sweeper_where_to_go_with_each_objective_of_one_cut():
+    config = composed("experiment=front")
+    assert searching(config.hydra)
+    directions = dict(zip(Objectives._fields, config.hydra.sweeper.direction, strict=True))
+    assert directions == {
+        "leakage": "minimize", "accuracy": "maximize", "payload_bytes": "minimize",
+    }  # fmt: skip
+    check_one_cut(resolved("experiment=front"))
+
+
+def test_a_search_is_seeded_and_proposes_a_generation_at_a_time():
+    sweeper = composed("experiment=front").hydra.sweeper
+    assert sweeper.sampler.seed is not None
+    assert sweeper.n_jobs == sweeper.sampler.population_size
+    assert sweeper.n_trials % sweeper.n_jobs == 0
+    assert sweeper.n_trials > sweeper.n_jobs
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_only_a_search_has_another_sweeper_than_the_usual_one(experiment):
+    chosen = composed(f"experiment={experiment}").hydra.runtime.choices["hydra/sweeper"]
+    assert chosen == ("optuna" if experiment == "front" else "applicable")
+    assert composed().hydra.runtime.choices["hydra/sweeper"] == "applicable"
+
+
+@pytest.mark.parametrize("words", [["hydra/launcher=ray"], ["hydra/launcher=submitit_slurm"]])
+def test_a_plugin_that_is_not_installed_is_named_with_its_extra(words):
+    if find_spec(f"hydra_plugins.hydra_{words[0].rpartition('=')[2].partition('_')[0]}_launcher"):
+        pytest.skip("it is installed")
+    with pytest.raises(MissingConfigException) as refusal:
+        composed(*words)
+    assert f"{words[0]} is not installed: pip install '.[" in sentence(refusal.value)
 
 
 def test_a_demos_sweep_has_no_job_twice_and_names_a_job_by_its_numbers():

@@ -5,6 +5,7 @@ from functools import cache
 
 import pytest
 import torch
+from scipy import stats
 from tiny_defenses import TINY
 
 import defenses
@@ -49,5 +50,9 @@ def test_the_search_runs_and_is_not_far_behind_its_start(defense: Defense, cut: 
         attack.fit(surface, generator=stream(0, "fit"))
         guess = attack(sent, surface, generator=stream(0, "recover"))
         assert torch.isfinite(guess).all()
-        errors[type(attack)] = float((guess - place.targets).square().mean())
-    assert errors[LikelihoodMaximization] <= 2 * errors[Ridge]
+        errors[type(attack)] = (guess - place.targets).square().flatten(1).mean(1)
+    # The search may leave its start alone, and chooses by held-out images: on others it is worse by
+    # chance alone. Student's t of the differences on these eight, once in a thousand pairs.
+    worse = errors[LikelihoodMaximization] - errors[Ridge]
+    chance = float(worse.std()) / len(worse) ** 0.5
+    assert float(worse.mean()) <= stats.t.ppf(0.999, len(worse) - 1) * chance

@@ -22,6 +22,7 @@ from defenses.local_dp_gaussian import LocalDpGaussian
 from defenses.local_dp_laplace import LocalDpLaplace
 from defenses.no_peek import NoPeek
 from defenses.quantization import Quantization
+from defenses.resistance_transfer import ResistanceTransfer
 from defenses.secret_permutation import SecretPermutation
 from defenses.secret_rotation import SecretRotation
 from defenses.shredder import Shredder
@@ -104,6 +105,21 @@ TINY: dict[type[Defense], list[dict[str, Any]]] = {
             "batch_size": 24,
         }
     ],
+    # Of three classes all: two are too few images for the weight to show in what is left.
+    ResistanceTransfer: [
+        {
+            "weight": 1.0,
+            "source": 0.9,
+            "decoders": 2,
+            "lives": 1,
+            "width": 8,
+            "finetune_epochs": 6,
+            "transfer_epochs": 1,
+            "tuning_epochs": 1,
+            "learning_rate": 0.006,
+            "batch_size": 24,
+        }
+    ],
     VariationalBottleneck: [
         {"beta": 0.01, "channels": 2, "stride": 2, "learning_rate": 0.01, **PENALIZED}
     ],
@@ -118,7 +134,11 @@ TINY: dict[type[Defense], list[dict[str, Any]]] = {
         }
     ],
     EarlyExit: [{"share": 0.3, "side": 2, "held_out": 0.3, "batch_size": 24}],
-    DistillationBottleneck: [{"channels": 2, "stride": 2, "epochs": 1, "beta": 1.0}],
+    DistillationBottleneck: [
+        {"channels": 2, "stride": 2, "epochs": 1, "beta": 1.0},
+        {"channels": 2, "epochs": 2, "batch_size": 24, "adversarial_weight": 1.0},
+        {"channels": 2, "epochs": 2, "batch_size": 24, "nat_price": 0.01},
+    ],
     StructuredPruning: [{"share": 0.34, **PENALIZED}],
     EntropicStudent: [
         {"beta": 0.02, "channels": 2, "epochs": 2, "finetune_epochs": 1, "learning_rate": 0.02}

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offloading.queueing import erlang_b, erlang_c, mean_wait_ms, wait_percentile_ms
@@ -101,6 +101,7 @@ def test_arrays_are_taken_element_by_element():
     assert waits[1, 1] == mean_wait_ms(60.0, 15.0, 4, 0.5, 0.2)
 
 
+@settings(derandomize=True, database=None, deadline=None)
 @given(st.floats(0.01, 0.99), st.integers(1, 300))
 def test_more_load_never_waits_less_and_more_servers_never_wait_longer(used, servers):
     rate = used * servers / 0.02

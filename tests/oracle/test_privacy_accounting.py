@@ -3,10 +3,12 @@
 import math
 
 import mpmath
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from splitbench.gaussian_dp import delta_of, epsilon_of, mu_of, noise_std
 from splitbench.guarantee import NO_GUARANTEE, local_privacy
@@ -180,3 +182,21 @@ def test_the_gaussian_bound_on_reconstruction_is_the_least_over_its_curve():
     loose = local_privacy(epsilon=epsilon, delta=delta)
     tight = local_privacy(epsilon=epsilon, delta=delta, mu=mu)
     assert tight.best_reconstruction(prior=prior) < loose.best_reconstruction(prior=prior)
+
+
+@pytest.mark.parametrize("mu", [0.2, 1.0, 2.5])
+def test_the_rate_at_which_guesses_fit_an_unrelated_input_is_prior_enough(mu):
+    """Two inputs of unequal rates, told apart at any threshold: what holds each row to its promise.
+
+    The rate of the same guesses for an independent input is less than that of the best blind one
+    wherever inputs are not equally likely, so this bound is the tighter one.
+    """
+    common = np.linspace(0.01, 0.99, 99)[:, None]  # rate of the input at mu; the other is at 0
+    named = norm.sf(np.linspace(-4, 8, 241))  # how often it is named, if it was the other
+    hits = norm.sf(norm.isf(named) - mu)
+    right = common * hits + (1 - common) * (1 - named)
+    often = common * hits + (1 - common) * named
+    blind = common * often + (1 - common) * (1 - often)
+    bound = norm.cdf(mu + norm.ppf(blind))
+    assert (right <= bound).all()
+    assert (bound - right).min() < 0.02  # and is nearly attained

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from experiments.claims import FACTS
 from experiments.cli import main
-from experiments.facts import FACTS, as_markdown, findings, verdict
+from experiments.facts import as_markdown, findings, verdict
 from splitbench.leaderboard import Evidence, boards
 from tests.unit.records import SETTINGS, Setting, bits, cells, noisy, write
 
@@ -53,6 +54,16 @@ def sparse(value_bits: int, keeps: float) -> Setting:
     return dataclasses.replace(PLAIN, codec=codec, keeps=(keeps,) * 6, traits={})
 
 
+def shredded(accuracy: float, snr_db: float = 1.5, **changes: Any) -> list[Evidence]:
+    made = named("shredder", 0.8, accuracy, expression="Shredder(finetune_epochs=0)", **changes)
+    return evidence(made, snr_db=snr_db)
+
+
+def laplace(accuracy: float, snr_db: float, epochs: int = 0) -> list[Evidence]:
+    expression = f"LaplaceNoise(noise_std={snr_db}, finetune_epochs={epochs})"
+    return evidence(named("laplace_noise", 0.8, accuracy, expression=expression), snr_db=snr_db)
+
+
 CASES = {
     "hides_from_the_naive": (
         evidence(noisy(0.5), noisy(0.5, "hidden")),
@@ -67,15 +78,9 @@ CASES = {
         evidence(PLAIN, distance_correlation=0.8)
         + evidence(named("no_peek", 0.2), distance_correlation=0.7),
     ),
-    "noise_is_learnt_and_random": (
-        evidence(
-            named("shredder", 0.8, 0.82, expression="Shredder(noise_epochs=5)"),
-            named("shredder", 0.8, 0.78, expression="Shredder(noise_epochs=0)"),
-        ),
-        evidence(
-            named("shredder", 0.8, 0.82, expression="Shredder(noise_epochs=5)", stochastic=False),
-            named("shredder", 0.8, 0.78, expression="Shredder(noise_epochs=0)"),
-        ),
+    "learnt_noise_costs_less": (
+        shredded(0.82) + laplace(0.9, 6.0) + laplace(0.7, 0.0) + laplace(0.5, -6.0),
+        shredded(0.75) + laplace(0.9, 6.0) + laplace(0.7, 0.0),
     ),
     "eight_bits_hide_nothing": (
         evidence(PLAIN, bits(8, (0.984,) * 6, (0.88,) * 6)),
@@ -106,6 +111,23 @@ def test_a_fact_that_does_not_hold_is_reported_as_such(fact: str) -> None:
 @pytest.mark.parametrize("fact", NAMES)
 def test_a_fact_that_was_not_looked_for_is_not_claimed(fact: str) -> None:
     assert judged(fact, evidence(PLAIN)) == "not run"
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (shredded(0.95, stochastic=False) + laplace(0.9, 6.0) + laplace(0.7, 0.0), "does not hold"),
+        (shredded(0.77) + laplace(0.9, 6.0) + laplace(0.7, 0.0), "does not hold"),
+        (shredded(0.95, snr_db=7.0) + laplace(0.9, 6.0) + laplace(0.7, 0.0), "not run"),
+        (shredded(0.95) + laplace(0.9, 6.0, 3) + laplace(0.7, 0.0, 3), "not run"),
+    ],
+    ids=["the same noise", "within the interval", "beyond the settings", "a server that learnt"],
+)
+def test_noise_is_compared_where_it_is_as_strong_and_fresh(
+    found: list[Evidence], told: str
+) -> None:
+    """Laplace noise at 1.5 dB, a quarter of the way: an accuracy of 75 %."""
+    assert judged("learnt_noise_costs_less", found) == told
 
 
 def test_models_of_different_accuracy_are_not_compared() -> None:

@@ -404,3 +404,24 @@ def test_labels_show_the_knob_and_what_else_tells_rows_apart():
         "undefended as Float32",
         "undefended as Uniform bits=4",
     }
+
+
+def test_a_row_that_has_not_met_an_attack_of_others_is_incomplete_and_unranked():
+    evidence = made()
+    full = only_board(evidence)
+    before = {(r.cut, r.label) for r in full.rows if "incomplete" in r.flags}
+    stopped = row_of(full, "relu3", NOISE)
+    assert (stopped.cut, stopped.label) not in before
+    last = stopped.attacks[-1]
+
+    def lost(cell):
+        told = (cell.cut, cell.defense, cell.threat, cell.attack_name)
+        return told == ("relu3", NOISE.expression, stopped.message.threat, last.name)
+
+    left = [item for item in evidence if not lost(item.record.cell)]
+    row = row_of(only_board(left), "relu3", NOISE)
+    assert "incomplete" in row.flags
+    assert row.rank is None
+    assert row.missing["attacks"] == f"not tried on this row: {last.name}"
+    after = {(r.cut, r.label) for r in only_board(left).rows if "incomplete" in r.flags}
+    assert after - before == {(row.cut, row.label)}

@@ -1,18 +1,14 @@
 """Bursts and recorded requests: their rates, how variable they are, and files that are refused."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import offloading
 from offloading.arrivals.bursty import Bursty
-from offloading.arrivals.trace import Trace, TraceError, minute_counts
+from offloading.arrivals.trace import SAMPLE, Trace, TraceError, minute_counts
 from offloading.workload import Deterministic, Poisson, Workload
 
-SAMPLE = Path(offloading.__file__).parent / "assets" / "synthetic_minutes.csv"
 HEADER = "HashOwner,HashApp,HashFunction,Trigger,1,2,3"
 
 
@@ -23,7 +19,7 @@ def every_kind():
         Bursty(rate_per_s=3.0, peak=4.0, share=0.2, burst_s=2.0),
         Bursty(rate_per_s=3.0, peak=5.0, share=0.2, burst_s=2.0),
         Trace(path=str(SAMPLE), function="daily", scale=4.0),
-        Trace(path=str(SAMPLE)),
+        Trace(),
     ]
 
 

@@ -193,6 +193,24 @@ def test_events_wait_in_turn_for_a_free_instance_and_too_many_are_refused(fakes,
     assert fakes.made == 1
 
 
+def test_a_closed_function_keeps_no_instance_and_takes_no_event(fakes, tmp_path):
+    platform = LocalFunction(tmp_path, pricing=WHOLE)
+    platform.invoke("warm")
+    ((_, instance),) = platform._idle
+    instance.may_answer.clear()
+    thread = threading.Thread(target=lambda: platform.invoke("a"))
+    thread.start()
+    while platform._idle:
+        pass
+    platform.close()
+    instance.may_answer.set()
+    thread.join(20)
+    assert instance.ended
+    assert (platform._alive, platform._idle) == (0, [])
+    with pytest.raises(RequestFailed, match="closed"):
+        platform.invoke("b")
+
+
 def test_who_waits_too_long_is_told(fakes, tmp_path):
     platform = LocalFunction(tmp_path, pricing=WHOLE)
     platform.invoke("warm")

@@ -159,7 +159,7 @@ def test_a_reply_is_no_request(channel, head):
 
 def test_a_request_without_a_deadline_is_refused(channel, head):
     whole = request_of(head, payload_of(head))
-    for timeout in (None, 301.0):
+    for timeout in (None, 400.0):
         assert refusal(channel, [whole], timeout=timeout)[0] == "INVALID_ARGUMENT"
 
 
@@ -211,9 +211,12 @@ def test_with_a_certificate_nothing_is_said_in_clear(plan, head, tmp_path):
             asked(guarded, head, timeout_s=10.0).request(images(1))
 
 
-def test_a_token_must_not_be_empty_and_a_certificate_needs_its_key(tmp_path):
-    with pytest.raises(ValueError, match="empty"):
-        Access(token="")
+def test_a_token_is_one_line_and_a_certificate_needs_its_key(tmp_path):
+    for token in ("", " ", "two\nlines", "naïve"):
+        with pytest.raises(ValueError, match="token"):
+            Access(token=token)
+        with pytest.raises(ValueError, match="token"):
+            Credentials(token=token)
     with pytest.raises(ValueError, match="its key"):
         Access(certificate=tmp_path)
 
@@ -236,6 +239,28 @@ def test_without_a_server_the_request_fails(plan, head, tmp_path):
     with pytest.raises(RequestFailed) as caught:
         client.request(images(1))
     assert caught.value.status == "UNAVAILABLE"
+
+
+def test_a_chain_that_is_broken_behind_the_first_server_fails_too(tmp_path):
+    folder = exported(tmp_path, deployment(lenet(), "relu1"), later_cuts=["relu3"])
+    nobody = GrpcTransport(f"unix:{tmp_path}/nobody")
+
+    def forward(message, left):
+        return nobody.ask(message, classes=10, timeout_s=left)
+
+    with serving(folder, forward=forward) as middle:
+        client = asked(middle, load_head(folder_of(folder, 0)), timeout_s=10.0)
+        with pytest.raises(RequestFailed) as caught:
+            client.request(images(1))
+    assert caught.value.status == "UNAVAILABLE"
+
+
+def test_a_segment_in_the_middle_needs_to_know_the_next_one_and_the_last_has_none(plan, tmp_path):
+    folder = exported(tmp_path, deployment(lenet(), "relu1"), later_cuts=["relu3"])
+    with pytest.raises(ValueError, match="address of the next"):
+        serving(folder).__enter__()
+    with pytest.raises(ValueError, match="address of the next"):
+        serving(plan, forward=lambda message, left: None).__enter__()
 
 
 def test_an_answer_that_cannot_be_sent_is_an_error(plan, server, head, monkeypatch):

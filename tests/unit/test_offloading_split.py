@@ -11,6 +11,7 @@ from defenses.gaussian_noise import GaussianNoise
 from defenses.quantization import Quantization
 from defenses.secret_rotation import SecretRotation
 from defenses.structured_pruning import StructuredPruning
+from splitbench.codecs.jpeg import Jpeg
 from splitbench.codecs.uniform import Uniform
 from splitbench.data.images import LabeledImages
 from splitbench.rng import stream
@@ -47,7 +48,7 @@ def test_a_residual_net_is_itself_behind_cuts_of_one_tensor_and_of_two(tmp_path,
             assert torch.equal(client.request(image).logits, model(image[None]))
 
 
-@pytest.mark.parametrize("later", [["relu3"], ["conv2", "relu3"], ["output"]])
+@pytest.mark.parametrize("later", [["relu3"], ["conv2", "output"]])
 def test_a_chain_of_segments_is_the_model_and_each_says_what_it_did(tmp_path, later):
     model = lenet()
     count = 2 + len(later)
@@ -82,8 +83,10 @@ DEFENDED = {
 }
 
 
-@pytest.mark.parametrize("name", DEFENDED)
-@pytest.mark.parametrize("later", [[], ["relu3"]], ids=["two", "three"])
+@pytest.mark.parametrize(
+    ("name", "later"),
+    [*((name, []) for name in DEFENDED), *((name, ["relu3"]) for name in ("student", "pruned"))],
+)
 def test_a_defended_deployment_answers_as_it_does_in_the_benchmark(tmp_path, name, later):
     made = deployment(lenet(), "relu1", defense=DEFENDED[name](), fit=train())
     folder = exported(tmp_path, made, later_cuts=later)
@@ -104,6 +107,16 @@ def test_a_lossy_codec_of_the_experiment_travels_along(tmp_path):
         answer = client.request(images(1))
         assert torch.equal(answer.logits, made.predict(release))
         assert answer.payload_bytes < 6 * 28 * 28
+
+
+def test_the_image_itself_can_be_sent_as_a_photograph(tmp_path):
+    made = deployment(lenet(), "input", codec=Jpeg(quality=50))
+    with running(exported(tmp_path, made)) as client:
+        release = made.transmit(images(1), generator=stream(0, "x"))
+        answer = client.request(images(1))
+        assert torch.equal(answer.logits, made.predict(release))
+        assert answer.payload_bytes == int(release.payload_bytes) == answer.sent_bytes - 44
+        assert 0 < answer.received_bytes < 1000
 
 
 def test_fresh_noise_is_drawn_for_every_message_unless_a_generator_is_given(tmp_path):

@@ -1,0 +1,201 @@
+"""What papers and their critics found of defenses, and how to look for it among rows."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from splitbench.leaderboard import Row
+
+Seen = tuple[str, Row]  # of which model
+
+SMALL = 0.01  # of L: no difference that anybody would care about
+CLOSE = 0.05  # of L and of accuracy: about the same
+STOPPED = "stopped early"  # in the name of a model that was trained for less accuracy
+FROZEN = "finetune_epochs=0"
+NEARLY = 0.9  # share of L that counts as nearly all
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One measurement.
+
+    Attributes:
+        what: What was measured, and the figures.
+        holds: Whether it is as the fact says.
+    """
+
+    what: str
+    holds: bool
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A claim of the literature, and how to look for it among rows.
+
+    Attributes:
+        claim: In one sentence.
+        source: Where it is from.
+        means: What has to be measured for it to hold here.
+        find: All measurements of it; none where it was not run.
+    """
+
+    claim: str
+    source: str
+    means: str
+    find: Callable[[Sequence[Seen]], Iterator[Finding]]
+
+
+def hides_from_the_naive(seen: Sequence[Seen]) -> Iterator[Finding]:
+    """Attacks that do not expect erasing and noise, and those that do."""
+    for _, row in seen:
+        if row.defense_name in ("dropout", "gaussian_noise") and row.adaptive_gain and row.raw:
+            gain = row.adaptive_gain
+            yield Finding(
+                f"{row.label} at {row.cut}: L {row.raw.mean:.2f} for an attacker who does not, "
+                f"{gain.mean:+.2f} ({gain.low:+.2f} to {gain.high:+.2f}) for one who does",
+                gain.low > 0,
+            )
+
+
+def dependence_falls_first(seen: Sequence[Seen]) -> Iterator[Finding]:
+    """Distance correlation and leakage of NoPeek against the undefended release."""
+    for plain, row in _beside(seen, "no_peek"):
+        if row.dependence is None or plain.dependence is None or not (row.raw and plain.raw):
+            continue
+        fall = 1 - row.dependence / plain.dependence
+        loss = 1 - row.raw.mean / plain.raw.mean
+        yield Finding(
+            f"{row.label} at {row.cut}: distance correlation {plain.dependence:.2f} to "
+            f"{row.dependence:.2f} ({-fall:+.0%}), L of retrained attacks {plain.raw.mean:.2f} to "
+            f"{row.raw.mean:.2f} ({-loss:+.0%})",
+            fall > 0 and loss < fall,
+        )
+
+
+def learnt_noise_costs_less(seen: Sequence[Seen]) -> Iterator[Finding]:
+    """Shredder against plain Laplace noise of equal strength, both before a frozen server."""
+    rivals = [(m, r) for m, r in _named(seen, "laplace_noise") if FROZEN in r.message.defense]
+    for model, row in _named(seen, "shredder"):
+        if FROZEN not in row.message.defense or row.accuracy is None or row.snr_db is None:
+            continue
+        plain = [r for name, r in rivals if (name, r.cut) == (model, row.cut)]
+        cost = _accuracy_at(row.snr_db, plain)
+        if cost is not None:
+            fresh = bool(row.message.traits.get("stochastic"))
+            yield Finding(
+                f"{row.label} at {row.cut}, {row.snr_db:.1f} dB: accuracy {row.accuracy.mean:.1%} "
+                f"({row.accuracy.low:.1%} to {row.accuracy.high:.1%}) under learnt noise, "
+                f"{cost:.1%} under Laplace noise; "
+                f"{'fresh' if fresh else 'the same'} noise in every message",
+                fresh and row.accuracy.low > cost,
+            )
+
+
+def eight_bits_hide_nothing(seen: Sequence[Seen]) -> Iterator[Finding]:
+    """Leakage under 8-bit quantisation against the undefended one."""
+    for plain, row in _beside(seen, "quantization"):
+        if "bits=8" in row.message.defense and row.raw and plain.raw:
+            yield Finding(
+                f"{row.cut}: L {row.raw.mean:.3f} at 8 bits, {plain.raw.mean:.3f} undefended",
+                row.raw.mean > plain.raw.mean - SMALL,
+            )
+
+
+def training_privacy_is_another(seen: Sequence[Seen]) -> Iterator[Finding]:
+    """A model trained by DP-SGD, and one that was stopped at about the same accuracy."""
+    plain = [(model, row) for model, row in _named(seen, "none") if row.message.exact]
+    for model, row in plain:
+        for name, other in plain:
+            if "DP-SGD" not in model or STOPPED not in name or row.cut != other.cut:
+                continue
+            if not (row.raw and row.accuracy and other.raw and other.accuracy):
+                continue
+            equal = abs(row.accuracy.mean - other.accuracy.mean) <= CLOSE
+            yield Finding(
+                f"{row.cut}: L {row.raw.mean:.2f} with {model} at {row.accuracy.mean:.0%}, "
+                f"{other.raw.mean:.2f} with {name} at {other.accuracy.mean:.0%}"
+                + ("" if equal else " (not the same accuracy: nothing follows)"),
+                equal and row.raw.mean > other.raw.mean - CLOSE,
+            )
+
+
+def places_tell_nearly_all(seen: Sequence[Seen]) -> Iterator[Finding]:
+    """Top-k with and without the magnitudes."""
+    rows = [row for _, row in _named(seen, "none") if row.message.codec.startswith("TopK")]
+    for full in [row for row in rows if "value_bits=32" in row.message.codec]:
+        for row in [row for row in rows if "value_bits=1," in row.message.codec]:
+            if row.cut == full.cut and row.raw and full.raw:
+                yield Finding(
+                    f"{row.cut}: L {row.raw.mean:.2f} of places and signs, {full.raw.mean:.2f} "
+                    "with the values",
+                    row.raw.mean > NEARLY * full.raw.mean,
+                )
+
+
+FACTS = (
+    Fact(
+        "Dropout and noise on features look private only to an attack that does not expect them.",
+        "He, Zhang, Lee 2019 and 2020 report the defenses against attacks that do not",
+        "knowing the defense adds to L, with an interval above 0",
+        hides_from_the_naive,
+    ),
+    Fact(
+        "NoPeek lowers the distance correlation, and a retrained decoder recovers most.",
+        "Vepakomma et al. 2020; critics such as Pasquini et al. 2021",
+        "the distance correlation falls, by a larger share than L",
+        dependence_falls_first,
+    ),
+    Fact(
+        "Shredder's noise, learnt and drawn afresh for every message, costs less accuracy than "
+        "plain Laplace noise that is as strong.",
+        "Mireshghallah et al. 2020",
+        "at an equal ratio of signal to noise, and with a frozen server, the interval of the "
+        "accuracy lies above that under Laplace noise (interpolated between settings in dB)",
+        learnt_noise_costs_less,
+    ),
+    Fact(
+        "8-bit quantisation is no privacy.",
+        "folklore",
+        f"L is within {SMALL} of the undefended one",
+        eight_bits_hide_nothing,
+    ),
+    Fact(
+        "DP-SGD does not change what releases at inference leak.",
+        "what its neighbouring relation says: it protects training images",
+        f"at an accuracy within {CLOSE:.0%}, L is no more than {CLOSE} below",
+        training_privacy_is_another,
+    ),
+    Fact(
+        "The positions of the largest values leak nearly as much as the values.",
+        "Li et al. 2022 use top-k as a baseline",
+        f"L of places and signs is above {NEARLY:.0%} of that with magnitudes",
+        places_tell_nearly_all,
+    ),
+)
+
+
+def _named(seen: Sequence[Seen], name: str) -> list[Seen]:
+    """Rows of one defense that the headline adversary attacked."""
+    return [
+        (model, row)
+        for model, row in seen
+        if row.defense_name == name and not (row.naive or row.keyless)
+    ]
+
+
+def _accuracy_at(snr_db: float, rows: Sequence[Row]) -> float | None:
+    """Accuracy at a ratio of signal to noise, between the two nearest rows; None beyond them."""
+    known = sorted((r.snr_db, r.accuracy.mean) for r in rows if r.accuracy and r.snr_db is not None)
+    for (low, worse), (high, better) in pairwise(known):
+        if low <= snr_db <= high:
+            share = (snr_db - low) / (high - low) if high > low else 0.0
+            return worse + share * (better - worse)
+    return None
+
+
+def _beside(seen: Sequence[Seen], name: str) -> Iterator[tuple[Row, Row]]:
+    """Each row of a defense, after the undefended one at the same cut of the same model."""
+    for model, row in _named(seen, name):
+        for other, plain in _named(seen, "none"):
+            if (other, plain.cut) == (model, row.cut) and plain.message.exact:
+                yield plain, row

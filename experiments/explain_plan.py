@@ -1,0 +1,196 @@
+"""``splitbench explain``: what a plan's numbers rest on, and why not another placement."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from rich.table import Table
+
+from experiments.console import Reporter
+from experiments.errors import UserError
+from experiments.explain import sentence
+from experiments.leaderboard import write
+from experiments.plan_file import read_document
+from experiments.plan_page.checks import read_checks
+from experiments.plan_page.reasons import why_not
+from experiments.plan_page.render import render
+from experiments.plan_page.report import Report
+from experiments.plan_page.words import LIMITS, MARKS, NAMES, marked, value
+from experiments.planning import Question, ask, composed
+from offloading.plan import Placement, Plan
+from offloading.planner import Index, NoSuchPlanError
+from offloading.profile import Profile, ProfileError
+from offloading.sensitivity import changes
+
+NEAR = 12  # placements named where one was not found
+WIDTH = 160  # where there is no terminal to ask
+ABOUT = """\
+Print the phases of the recommended placement with what each number rests on, and, for any other
+placement, why it is not the recommended one: limits that it exceeds, a placement that is nowhere
+worse, or how far it is behind.
+"""
+WHY = """\
+a placement: its number among the data lines of front.csv (1 is the first; front and baselines), or
+TIERS @ CUTS : OPTION, such as "phone > edge @ relu2 : undefended"; "phone" alone runs everything
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Explain; user errors end in one sentence and exit code 2."""
+    options = _parser().parse_args(list(arguments))
+    try:
+        raw = read_document(Path(options.plan))
+        asked = rebuilt(raw, Reporter("explain"))
+        minimise = raw["config"]["minimise"]
+        outcome = asked.planner.outcome(asked.constraints, minimise=minimise)
+        report = Report(asked, outcome, minimise=minimise)
+        others = [(words, find(report, words)) for words in options.why]
+        if options.report:
+            write(Path(options.plan).parent / "report.html", page(report, Path(options.plan)))
+    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
+        sys.stderr.write(f"error: {sentence(error)}\n")
+        return 2
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    _tell_recommended(console, report)
+    for words, index in others:
+        console.print(f"\nWhy not {words}?", highlight=False, markup=False)
+        _tell(console, report, index)
+    return 0
+
+
+def page(report: Report, plan: Path) -> str:
+    """The report with what lies beside the plan: ``measured.json``, ``simulated.json``.
+
+    Raises:
+        UserError: One of them is none of this version.
+    """
+    asked, outcome = report.asked, report.outcome
+    plans = [judged.plan for judged in (*outcome.front, *outcome.baselines.values())]
+    plans += [] if outcome.recommended is None else [outcome.recommended]
+    found = read_checks(plan.parent, {str(plan.placement) for plan in plans})
+    doubts = changes(asked.planner, asked.constraints, minimise=report.minimise)
+    return render(asked, outcome, doubts, minimise=report.minimise, checks=found)
+
+
+def rebuilt(raw: dict[str, Any], reporter: Reporter) -> Question:
+    """The planner again, from the configuration and the profile in the document.
+
+    Raises:
+        UserError: The document was changed, or records have gone.
+    """
+    run = [str(word) for word in raw["run"]]
+    try:
+        _, choices = composed("plan", run)
+        profile = Profile.from_json(json.dumps(raw["profile"]))
+        return ask(raw["config"], choices, run, reporter, profile=profile)
+    except (ProfileError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"the plan cannot be made again: {error}") from error
+
+
+def find(report: Report, words: str) -> Index:
+    """The placement that a user names.
+
+    Raises:
+        UserError: There is none of this kind; the message says which there are.
+    """
+    planner = report.planner
+    try:
+        if words.strip().isdigit():
+            return planner.index_of(_numbered(report, int(words)))
+        tiers, _, rest = words.partition("@")
+        cuts, _, option = rest.partition(":")
+        names = [name.strip() for name in tiers.split(">")]
+        ends = [name.strip() for name in cuts.split(",") if name.strip()]
+        return planner.find(tiers=names, ends=ends, option=option.strip() or None)
+    except NoSuchPlanError as error:
+        raise UserError(f"{error}; {_known(report)}") from error
+
+
+def _numbered(report: Report, number: int) -> Placement:
+    """One line of front.csv: the front, then the baselines."""
+    judged = [*report.outcome.front, *report.outcome.baselines.values()]
+    if not 1 <= number <= len(judged):
+        raise UserError(f"front.csv has the lines 1 to {len(judged)}, not {number}")
+    return judged[number - 1].plan.placement
+
+
+def _known(report: Report) -> str:
+    """Options by cut, and routes."""
+    planner = report.planner
+    routes = ", ".join(" > ".join(t.name for t in r) for r in planner.scenario.routes())
+    options = sorted({f"{option.cut} : {option.name}" for option in planner.options})
+    more = f", ... ({len(options)} in all)" if len(options) > NEAR else ""
+    return f"routes are {routes}; options are {', '.join(options[:NEAR])}{more}"
+
+
+def _tell_recommended(console: Console, report: Report) -> None:
+    chosen = report.chosen
+    limits = report.asked.constraints.words()
+    if chosen is None:
+        console.print(f"Nothing keeps all limits ({limits}).", highlight=False, markup=False)
+        for name, least in report.outcome.nearest.items():
+            console.print(f"  {_nearest(name, least)}", highlight=False, markup=False)
+        return
+    what = NAMES.get(report.minimise, report.minimise)
+    title = f"Recommended, for the least {what} under {limits}: {report.planner.placement(chosen)}"
+    console.print(title, highlight=False, markup=False)
+    console.print(phase_table(report.planner.plan(chosen)))
+    for line in figure_lines(report.planner.plan(chosen)):
+        console.print(f"  {line}", highlight=False, markup=False)
+    signs = ", ".join(f"{sign} {basis}" for basis, sign in MARKS.items())
+    console.print(f"  ({signs})", highlight=False, markup=False)
+
+
+def _tell(console: Console, report: Report, index: Index) -> None:
+    said = why_not(report, index)
+    lines = [str(report.planner.placement(index)), f"{said[0].upper()}{said[1:]}."]
+    for line in (*lines, *figure_lines(report.planner.plan(index))):
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+
+
+def phase_table(plan: Plan) -> Table:
+    """One row for each phase, with what it rests on and its source."""
+    table = Table()
+    for name in ("phase", "where"):
+        table.add_column(name, overflow="fold")
+    table.add_column("median ms", justify="right")
+    table.add_column("rests on")
+    table.add_column("source", overflow="fold")
+    for phase in plan.phases:
+        ms = phase.ms
+        shown = value("latency_ms", ms.value).removesuffix("\N{NO-BREAK SPACE}ms")
+        table.add_row(phase.kind, phase.where, shown, f"{MARKS[ms.basis]} {ms.basis}", ms.source)
+    return table
+
+
+def figure_lines(plan: Plan) -> Iterator[str]:
+    """Each figure of a plan with its source."""
+    for name, figure in plan.figures.items():
+        source = f" ({figure.source})" if figure.source else ""
+        yield f"{NAMES.get(name, name)}: {marked(name, figure)} {figure.basis}{source}"
+
+
+def _nearest(name: str, least: float | None) -> str:
+    limit = LIMITS.get(name, name)
+    if least is None:
+        return f"{limit}: the other limits alone are too much"
+    figure = "latency_p95_ms" if name == "deadline_ms" else name
+    return f"{limit}: at least {value(figure, least)}, while all other limits are kept"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="splitbench explain", description=ABOUT)
+    parser.add_argument("plan", metavar="PLAN_JSON", help="what `splitbench plan` wrote")
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="write report.html beside the plan again, with measured.json and simulated.json",
+    )
+    parser.add_argument("--why", action="append", default=[], metavar="PLACEMENT", help=WHY)
+    return parser

@@ -10,6 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from experiments.cli import COMMANDS
 from experiments.cuts import main as cuts
+from experiments.planning import composed
 from hydra_plugins.applicable_sweeper import as_sweep, expand
 
 ROOT = Path(__file__).parents[1]
@@ -47,9 +48,19 @@ def test_every_splitbench_command_exists():
 @pytest.mark.parametrize("command", commands("splitbench", "run"))
 def test_every_run_composes(command):
     with initialize_config_module("configs", version_base="1.3"):
-        composed = [compose("run", overrides=job) for job in jobs(command)]
-    assert composed
-    assert all(config.attacks for config in composed)
+        found = [compose("run", overrides=job) for job in jobs(command)]
+    assert found
+    assert all(config.attacks for config in found)
+
+
+@pytest.mark.parametrize(
+    "command", [c for name in ("plan", "profile") for c in commands("splitbench", name)]
+)
+def test_every_plan_and_profile_composes(command):
+    _, name, *overrides = shlex.split(command)
+    config, _ = composed(name, overrides)
+    assert config["model"]
+    assert (ROOT / config.get("records", ".")).exists()
 
 
 def test_the_mixed_sweep_starts_four_jobs():

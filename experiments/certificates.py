@@ -49,9 +49,9 @@ def certificates_of(
         return {"certificates": (), "unavailable": {}}
     differ = observations if deployment.defense.stochastic else 1
     longest = deployment.codec.payload_bound(deployment.specs)
-    found = [rate_certificate(prior, payload_bytes=longest, messages=differ)]
     unavailable: Mapping[str, str] = {}
     with on_the_cpu(), torch.no_grad():
+        found = [rate_certificate(prior, payload_bytes=longest, messages=differ)]
         client, defense = on_cpu(deployment.split.client), on_cpu(deployment.defense)
         try:
             noise = noise_certificate(

@@ -85,7 +85,7 @@ def evidence(
     # who holds other images, or asks more often, is another row: the strongest of them counts
     rows = rows.sort_values("leakage", kind="stable").drop_duplicates(DEPLOYED, keep="last")
     plain = rows[[_is_plain(row) for _, row in rows.iterrows()]]
-    measured = list(_measured(rows, plain, str(source)))
+    measured = list(_measured(rows, plain, profile, str(source)))
     whole = plain["accuracy"].max() if not plain.empty else math.nan
     accuracy = Figure(float(whole), "measured", str(source))
     options = [_raw_image(profile, accuracy), *measured]
@@ -110,12 +110,14 @@ def _table(source: Path) -> pd.DataFrame:
     return pd.read_csv(io.StringIO(to_csv(found)))
 
 
-def _measured(rows: pd.DataFrame, plain: pd.DataFrame, source: str) -> Iterator[Option]:
+def _measured(
+    rows: pd.DataFrame, plain: pd.DataFrame, profile: Profile, source: str
+) -> Iterator[Option]:
     images = {str(row["cut"]): row for _, row in plain.iterrows()}
     for _, row in rows.iterrows():
         if row["cut"] == "input" and str(row["codec_expression"]).startswith("RawImage("):
             continue  # it is there in any case
-        beside = images.get(str(row["cut"]), row)
+        beside, cut = images.get(str(row["cut"]), row), profile.at(str(row["cut"]))
         leak, sent = _number(row, "leakage"), _number(row, "leakage_sent", math.nan)
         conditional = not math.isnan(sent)
         encode, decode = _number(row, "encode_ms"), _number(row, "decode_ms")
@@ -133,8 +135,8 @@ def _measured(rows: pd.DataFrame, plain: pd.DataFrame, source: str) -> Iterator[
             accuracy_drop=Figure(max(_number(row, "accuracy_drop"), 0.0), "measured", source),
             encode_ms=encode,
             decode_ms=decode,
-            client_extra_ms=_extra(row, beside, "client_ms", "encode_ms"),
-            server_extra_ms=_extra(row, beside, "server_ms", "decode_ms"),
+            client_extra_ms=_extra(row, beside, "client_flops", cut.head_ms.p50),
+            server_extra_ms=_extra(row, beside, "server_flops", cut.tail_ms.p50),
             share_sent=_number(row, "share_sent", 1.0),
             exact=_is_plain(row),
             defense=str(row["defense_expression"]),
@@ -221,11 +223,14 @@ def _payload(row: Any) -> float:
     return _number(row, "payload_bytes_mean") / share if share > 0 else 0.0
 
 
-def _extra(row: Any, beside: Any, total: str, coding: str) -> float:
-    """What a defense adds to one side: `total` holds the codec's time as well."""
-    with_it = _number(row, total) - _number(row, coding)
-    without_it = _number(beside, total) - _number(beside, coding)
-    return with_it - without_it
+def _extra(row: Any, beside: Any, operations: str, undefended_ms: float) -> float:
+    """What a defense adds to one side, in proportion to its operations.
+
+    Times of two records were taken at two moments: their difference says more about what else the
+    machine did than about the defense. What a defense does to single values is not counted.
+    """
+    mine, usual = _number(row, operations), _number(beside, operations)
+    return undefended_ms * (mine / usual - 1) if mine > 0 and usual > 0 else 0.0
 
 
 def _number(row: Any, name: str, otherwise: float = 0.0) -> float:

@@ -115,3 +115,25 @@ def test_rows_that_are_not_ranked_are_no_options(profile, tmp_path):
             images=lambda: torch.rand(2, 1, 28, 28),
         )
         assert ("gaussian noise noise_std=0.25" in {o.name for o in known.options}) == there
+
+
+def test_what_a_defense_adds_to_a_part_follows_its_operations_not_the_clock(profile, tmp_path):
+    table = pd.read_csv(RESULTS)
+    noisy = (table["defense"] == "gaussian noise noise_std=0.25") & (table["cut"] == "relu2")
+    table["client_flops"] = table["server_flops"] = 1000.0
+    table.loc[noisy, "client_flops"] = 1500.0
+    table.loc[noisy, "client_ms"] = 0.001  # somebody else was not at work then
+    table.to_csv(tmp_path / "some.csv", index=False)
+    made = Profile.read(profile)
+    known = evidence(
+        tmp_path / "some.csv",
+        made,
+        model="le_net5",
+        data="fashion_mnist_sample",
+        images=lambda: torch.rand(2, 1, 28, 28),
+    )
+    extra = {(o.cut, o.name): o.client_extra_ms for o in known.options}
+    assert extra["relu2", "gaussian noise noise_std=0.25"] == pytest.approx(
+        0.5 * made.at("relu2").head_ms.p50
+    )
+    assert extra["relu2", "undefended"] == 0

@@ -14,7 +14,7 @@ from offloading.plan import PhaseKind
 from offloading.pricing import Use
 from offloading.profile import Profile
 from offloading.queueing import mean_wait_ms, wait_percentile_ms
-from offloading.scenario import Hop, Route, Scenario
+from offloading.scenario import Hop, Scenario
 from offloading.tier import Tier
 from splitbench.codecs.container import overhead
 from splitbench.release import TensorSpec
@@ -230,7 +230,7 @@ class Costing:
             use = Use(busy_ms=busy, waiting_ms=behind, rate_per_s=self._rate(found), start_ms=start)
             total = total + tier.pricing.usd(use)
             hop = self.scenario.hop(near, tier)
-            total = total + _traffic(hop, self._sent_bytes(found, k), self.scenario.reply_bytes)
+            total = total + hop.usd(self._sent_bytes(found, k), self.scenario.reply_bytes)
             ways = {f"{near.name}>{tier.name}", f"{tier.name}>{near.name}", tier.name}
             behind = behind + _sum([p for p in phases if p.where in ways])
         return share * total
@@ -306,15 +306,5 @@ def _variability(work: Sequence[Column]) -> Array:
     return found
 
 
-def _traffic(hop: Hop, up_bytes: Array, down_bytes: float) -> Array:
-    found: Array = (hop.up_usd_per_gb * up_bytes + hop.down_usd_per_gb * down_bytes) / 1e9
-    return found
-
-
 def _radio_watts(hop: Hop) -> float:
     return float((hop.radio_watts or 0.0) + hop.radio_watts_per_mbps * hop.link.up_mbps)
-
-
-def route_names(route: Route) -> str:
-    """``phone>cloud``."""
-    return ">".join(tier.name for tier in route)

@@ -6,7 +6,7 @@ from itertools import combinations, pairwise
 
 from offloading.tier import Tier
 from offloading.workload import Workload
-from splitbench.link import Link
+from splitbench.link import Bytes, Link
 
 Route = tuple[Tier, ...]
 
@@ -33,7 +33,7 @@ class Hop:
     radio_watts: float | None = None
     radio_watts_per_mbps: float = 0.0
 
-    def usd(self, up_bytes: float, down_bytes: float) -> float:
+    def usd(self, up_bytes: Bytes, down_bytes: float) -> Bytes:
         """Dollars for the traffic of one request."""
         return (self.up_usd_per_gb * up_bytes + self.down_usd_per_gb * down_bytes) / 1e9
 

@@ -123,7 +123,7 @@ def _profile(config: dict[str, Any], reporter: Reporter) -> Profile:
         if found.model != wanted:
             raise UserError(f"{config['profile']} is of {found.model}, not of {wanted}")
         return found
-    keys = ("model", "granularity", "runs", "threads", "seed")
+    keys = ("model", "granularity", "runs", "threads", "seed", "carrying")
     shape, classes = image_shape_and_classes(config)
     about = {key: config[key] for key in keys} | {"shape": shape, "classes": classes}
     path = Path(config["paths"]["runs"]) / "profiles" / f"{digest({**about, **machine()})}.json"

@@ -1,10 +1,11 @@
 """``splitbench profile``: what a model takes on this machine, cut by cut."""
 
+import dataclasses
 import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
@@ -17,7 +18,13 @@ from experiments.console import Reporter
 from experiments.errors import UserError
 from experiments.explain import sentence
 from experiments.leaderboard import write
+from offloading.carrying import Carrying
 from offloading.profile import Profile
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from splitbench.split import Cut, Cuttable
 
 HELP = """\
 Time the head and the tail of every cut of a model on this machine, and write a JSON file.
@@ -31,6 +38,7 @@ usage: splitbench profile [KEY=VALUE ...]
   granularity=module         module: ends of blocks; tensor: one live tensor; all: every cut
   runs=100 warmup=10         timed runs, and runs before them that are thrown away
   threads=1                  threads of torch
+  carrying=true              time also what the runtime takes to carry messages here
   out=profile.json           where to write
 
 Run it on each kind of machine that shall take part, and name the files when planning:
@@ -72,11 +80,13 @@ def profile_of(config: dict[str, Any], reporter: Reporter) -> Profile:
         model = build(config["model"])(image_shape=shape, classes=classes).eval()
     image = torch.rand(1, *shape, generator=torch.Generator().manual_seed(config["seed"]))
     try:
-        cuts = Cuttable(model, image).cuts(config["granularity"])
+        cuttable = Cuttable(model, image)
+        cuts = cuttable.cuts(config["granularity"])
     except (UntraceableError, ValueError) as error:
         raise UserError(str(error)) from error
+    carrying = _carrying(config, cuttable, cuts, image, classes, reporter)
     with reporter.stage(f"timing {len(cuts)} cuts") as meter:
-        return measure_profile(
+        found = measure_profile(
             model,
             image,
             cuts,
@@ -88,6 +98,40 @@ def profile_of(config: dict[str, Any], reporter: Reporter) -> Profile:
             seed=config["seed"],
             on_run=meter,
         )
+    return dataclasses.replace(found, carrying=carrying)
+
+
+def _carrying(
+    config: dict[str, Any],
+    cuttable: "Cuttable",
+    cuts: Sequence["Cut"],
+    image: "Tensor",
+    classes: int,
+    reporter: Reporter,
+) -> Carrying | None:
+    """What the runtime takes here; None, with the reason, where it cannot be measured."""
+    from experiments.carrying import carried
+    from offloading.emulation.emulation import EmulationError
+    from offloading.measuring.loopback import carrying_of
+    from offloading.measuring.processes import MeasureError
+    from offloading.runtime.errors import ArtefactError
+
+    if not config["carrying"]:
+        return None
+    try:
+        found = carried(
+            cuttable,
+            cuts,
+            image,
+            model=config["model"],
+            classes=classes,
+            requests=config["runs"],
+            reporter=reporter,
+        )
+    except (ArtefactError, EmulationError, MeasureError) as error:
+        reporter.say(f"plans will leave out what the runtime takes: {sentence(error)}")
+        return None
+    return carrying_of(found)
 
 
 def image_shape_and_classes(config: dict[str, Any]) -> tuple[tuple[int, int, int], int]:
@@ -125,7 +169,8 @@ def profile_table(profile: Profile) -> Table:
     table = Table(
         title=f"{profile.model} on {profile.machine.get('processor', 'this machine')}",
         caption=f"medians of {profile.whole_ms.n} interleaved runs, {profile.threads} thread(s); "
-        f"whole model {profile.whole_ms.p50:.3g} ms, timed twice {apart:.2g} ms apart",
+        f"whole model {profile.whole_ms.p50:.3g} ms, timed twice {apart:.2g} ms apart"
+        f"{_runtime(profile)}",
     )
     table.add_column("cut", overflow="fold")
     for name in ("bytes", "head ms", "p95", "tail ms", "p95", "head + tail", "head memory"):
@@ -143,6 +188,14 @@ def profile_table(profile: Profile) -> Table:
             f"{cut.head_memory_bytes / 1e6:.2f} MB",
         )
     return table
+
+
+def _runtime(profile: Profile) -> str:
+    found = profile.carrying
+    if found is None:
+        return ""
+    both = found.up_ms + found.down_ms
+    return f"; the runtime takes {both:.3g} ms a request and {found.up_ms_per_mb:.3g} ms per MB"
 
 
 def _processor() -> str:

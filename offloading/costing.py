@@ -7,42 +7,22 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from offloading.carrying import Carrying, between
+from offloading.column import P95, Column, added, root_of_squares, spread_out
 from offloading.enumeration import Candidates
-from offloading.figure import Basis
+from offloading.figure import Basis, weakest
 from offloading.option import Option
 from offloading.plan import PhaseKind
 from offloading.pricing import Use
 from offloading.profile import Profile
-from offloading.queueing import mean_wait_ms, wait_percentile_ms
+from offloading.queueing import waits_ms
 from offloading.scenario import Hop, Scenario
 from offloading.tier import Tier
 from splitbench.codecs.container import overhead
 from splitbench.release import TensorSpec
 
 Array = NDArray[np.float64]
-P95 = 1.645  # standard deviations at which one of twenty normal values is larger
 RARE = 0.05  # share of requests that the 95th percentile does not see
-
-
-@dataclass(frozen=True)
-class Column:
-    """One phase of a request that is sent, over all placements along a route.
-
-    Attributes:
-        kind: What happens.
-        where: Tier or hop.
-        ms: Medians, ``(n,)``.
-        tail_ms: How much longer one in twenty takes.
-        basis: What the times rest on.
-        source: Where from.
-    """
-
-    kind: PhaseKind
-    where: str
-    ms: Array
-    tail_ms: Array
-    basis: Basis
-    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,7 +81,8 @@ class Costing:
             phases += self._onwards(found, k)
             phases += self._at(found, k, tier)
         hops = list(zip(found.route[:-1], found.route[1:], strict=True))
-        phases += [self._back(found, near, far) for near, far in reversed(hops)]
+        for near, far in reversed(hops):
+            phases += self._back(found, near, far)
         return phases
 
     def estimate(self, found: Candidates) -> Estimates:
@@ -110,7 +91,7 @@ class Costing:
         share = self._of("share_sent", found) if sends else np.zeros(len(found))
         device = found.route[0].name  # which encodes only what it sends
         here = [phase for phase in phases if phase.where == device and phase.kind != "encode"]
-        alone, total = _sum(here), _sum(phases)
+        alone, total = added(here), added(phases)
         with np.errstate(invalid="ignore"):  # where a tier does not keep up, times are infinite
             mean = share * total + (1 - share) * alone
         latency = np.where(np.isfinite(total), mean, np.inf) if sends else total
@@ -119,7 +100,7 @@ class Costing:
         payload = share * self._of("payload_bytes", found) if sends else np.zeros(len(found))
         return Estimates(
             latency_ms=latency,
-            latency_p95_ms=np.where(share < RARE, alone, slow) + _root_of_squares(tails),
+            latency_p95_ms=np.where(share < RARE, alone, slow) + root_of_squares(tails),
             usd_per_million=1e6 * self._usd(found, phases, share),
             leakage=self._leakage(found),
             accuracy=self._task(found, "accuracy", self.accuracy),
@@ -167,10 +148,13 @@ class Costing:
     def _onwards(self, found: Candidates, k: int) -> list[Column]:
         """From tier k - 1 to tier k."""
         near, far = found.route[k - 1], found.route[k]
-        link = self.scenario.hop(near, far).link
-        times = link.up_ms(self._sent_bytes(found, k))
-        jitter = np.full(len(found), P95 * link.jitter_ms)
-        return [Column("network", f"{near.name}>{far.name}", times, jitter, "assumed", link.name)]
+        where, sent = f"{near.name}>{far.name}", self._sent_bytes(found, k)
+        way = self._network(where, near, far, self.scenario.hop(near, far).link.up_ms(sent))
+        carried = self._carrying(near, far)
+        if carried is None:
+            return [way]
+        late = np.full(len(found), carried.late_ms)
+        return [way, _carry(where, carried.there_ms(sent), late, near, far)]
 
     def _at(self, found: Candidates, k: int, tier: Tier) -> list[Column]:
         first = k == 1
@@ -181,11 +165,28 @@ class Costing:
         start = self._start(found, k, tier)
         return [self._queue(found, tier, work, small, shared=True), start, small, work]
 
-    def _back(self, found: Candidates, near: Tier, far: Tier) -> Column:
+    def _back(self, found: Candidates, near: Tier, far: Tier) -> list[Column]:
+        where, length = f"{far.name}>{near.name}", float(self.scenario.reply_bytes)
+        ms = float(self.scenario.hop(near, far).link.down_ms(length))
+        way = self._network(where, near, far, np.full(len(found), ms))
+        carried = self._carrying(near, far)
+        if carried is None:
+            return [way]
+        back = np.full(len(found), carried.down_ms)
+        return [way, _carry(where, back, np.zeros(len(found)), near, far)]
+
+    def _network(self, where: str, near: Tier, far: Tier, ms: Array) -> Column:
         link = self.scenario.hop(near, far).link
-        ms = np.full(len(found), float(link.down_ms(float(self.scenario.reply_bytes))))
-        jitter = np.full(len(found), P95 * link.jitter_ms)
-        return Column("network", f"{far.name}>{near.name}", ms, jitter, "assumed", link.name)
+        jitter = np.full(len(ms), P95 * link.jitter_ms)
+        return Column("network", where, ms, jitter, "assumed", link.name)
+
+    def _carrying(self, near: Tier, far: Tier) -> Carrying | None:
+        """Of the runtime at both ends; None where nobody measured it."""
+        profiles = [tier.profile or self.profile for tier in (near, far)]
+        ends = [p.carrying for p in profiles]
+        slower = [near.factor, far.factor]
+        known = [(each, factor) for each, factor in zip(ends, slower, strict=True) if each]
+        return between(known) if len(known) == len(ends) else None
 
     def _start(self, found: Candidates, k: int, tier: Tier) -> Column:
         """Mean over requests of the time that cold starts take; a tail where they are common."""
@@ -202,10 +203,10 @@ class Costing:
         load = self.scenario.workload
         rate = self._rate(found) if shared else np.full(len(found), load.device_rate_per_s)
         variability = load.shared_variability if shared else load.arrivals.variability
-        busy = _sum(work)
+        busy = added(work)
         use = Use(busy_ms=busy, waiting_ms=0 * busy, rate_per_s=rate, start_ms=0 * busy)
-        asked = (rate, busy, tier.pricing.servers(use), variability, _variability(work))
-        wait, late = mean_wait_ms(*asked), wait_percentile_ms(*asked, q=0.95)
+        asked = (rate, busy, tier.pricing.servers(use), variability, spread_out(work))
+        wait, late = waits_ms(*asked, q=0.95)
         with np.errstate(invalid="ignore"):  # where nobody keeps up, both are infinite
             tail = np.where(np.isfinite(wait), np.maximum(late - wait, 0.0), np.inf)
         return Column("queue", tier.name, wait, tail, "predicted", "queue")
@@ -225,14 +226,14 @@ class Costing:
         for k in range(len(found.route) - 1, 0, -1):
             near, tier = found.route[k - 1], found.route[k]
             mine = [p for p in phases if p.where == tier.name]
-            busy = _sum([p for p in mine if p.kind in ("compute", "decode", "encode")])
-            start = _sum([p for p in mine if p.kind == "start"])
+            busy = added([p for p in mine if p.kind in ("compute", "decode", "encode")])
+            start = added([p for p in mine if p.kind == "start"])
             use = Use(busy_ms=busy, waiting_ms=behind, rate_per_s=self._rate(found), start_ms=start)
             total = total + tier.pricing.usd(use)
             hop = self.scenario.hop(near, tier)
             total = total + hop.usd(self._sent_bytes(found, k), self.scenario.reply_bytes)
             ways = {f"{near.name}>{tier.name}", f"{tier.name}>{near.name}", tier.name}
-            behind = behind + _sum([p for p in phases if p.where in ways])
+            behind = behind + added([p for p in phases if p.where in ways])
         return share * total
 
     def _leakage(self, found: Candidates) -> Array:
@@ -262,7 +263,7 @@ class Costing:
         if device.watts is None:
             return np.full(len(found), np.nan)
         busy = [p for p in phases if p.where == device.name and p.kind in ("compute", "encode")]
-        joules: Array = device.watts * _sum(busy) / 1000
+        joules: Array = device.watts * added(busy) / 1000
         if len(found.route) > 1:
             hop = self.scenario.hop(device, found.route[1])
             sending = (hop.link.up_ms(self._sent_bytes(found, 1)) - hop.link.up_ms(0.0)) / 1000
@@ -287,23 +288,9 @@ class Costing:
         return fits
 
 
-def _sum(phases: Sequence[Column]) -> Array:
-    if not phases:
-        return np.zeros(1)
-    total: Array = np.sum([phase.ms for phase in phases], axis=0)
-    return total
-
-
-def _root_of_squares(phases: Sequence[Column]) -> Array:
-    found: Array = np.sqrt(np.sum([phase.tail_ms**2 for phase in phases], axis=0))
-    return found
-
-
-def _variability(work: Sequence[Column]) -> Array:
-    """Squared coefficient of variation of the time that work takes, from its tail."""
-    deviation = _root_of_squares(work) / P95
-    found: Array = (deviation / np.maximum(_sum(work), 1e-9)) ** 2
-    return found
+def _carry(where: str, ms: Array, tail_ms: Array, near: Tier, far: Tier) -> Column:
+    basis = weakest([near.basis, far.basis])
+    return Column("carry", where, ms, tail_ms, basis, "runtime on the loopback interface")
 
 
 def _radio_watts(hop: Hop) -> float:

@@ -1,5 +1,6 @@
 """Every placement of a model over the tiers of a scenario."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -65,15 +66,23 @@ def candidates(
             yield Candidates(route, np.array([-1]), np.array([[last]]))
             continue
         sent = np.flatnonzero(first < last)
-        further = [np.arange(1, last)] * (len(route) - 2)
-        count = len(sent) * (last - 1) ** len(further)
+        further = len(route) - 2
+        count = sum(math.comb(last - 1 - place, further) for place in first[sent].tolist())
         if count > MOST:
             raise TooManyError(
                 f"{scenario.name}: {count:,} placements over {len(route)} tiers; profile fewer "
                 "cuts (granularity=module) or name fewer options"
             )
-        grid = np.meshgrid(sent, *further, indexing="ij")
-        chosen, *ends = (axis.ravel() for axis in grid)
-        columns = np.stack([first[chosen], *ends, np.full_like(chosen, last)], axis=1)
-        ascending = (np.diff(columns, axis=1) > 0).all(axis=1)
-        yield Candidates(route, chosen[ascending], columns[ascending])
+        chosen, ends = sent, first[sent][:, None]
+        for _ in range(further):
+            rows, later = _later(ends[:, -1], last)
+            chosen, ends = chosen[rows], np.column_stack([ends[rows], later])
+        yield Candidates(route, chosen, np.column_stack([ends, np.full(len(ends), last)]))
+
+
+def _later(places: Places, last: int) -> tuple[Places, Places]:
+    """Every place between each of these and the last one, with the row that it follows."""
+    room = np.maximum(last - 1 - places, 0)
+    rows = np.repeat(np.arange(len(places)), room)
+    first_of_row = np.cumsum(room) - room
+    return rows, places[rows] + 1 + np.arange(len(rows)) - first_of_row[rows]

@@ -12,7 +12,7 @@ from offloading.figure import Figure
 from offloading.option import Option
 
 SCHEMA = 1
-PhaseKind = Literal["compute", "encode", "decode", "network", "queue", "start"]
+PhaseKind = Literal["compute", "encode", "decode", "network", "carry", "queue", "start"]
 
 
 class PlanError(ValueError):

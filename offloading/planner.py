@@ -10,8 +10,9 @@ import moocore
 import numpy as np
 from numpy.typing import NDArray
 
+from offloading.column import Column
 from offloading.constraints import Constraints, Met
-from offloading.costing import Column, Costing, Estimates
+from offloading.costing import Costing, Estimates
 from offloading.enumeration import Candidates, candidates
 from offloading.figure import Basis, Figure, weakest
 from offloading.option import Option

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from offloading.carrying import Carrying
 from offloading.spread import Spread
 
 SCHEMA = 1
@@ -61,6 +62,7 @@ class Profile:
         whole_ms: The undivided model, timed among the parts.
         again_ms: The same once more: how far two equal things differ here.
         measured: Whether the times were taken on the machine; otherwise they were derived.
+        carrying: What the runtime takes here to carry messages; None where nobody measured it.
     """
 
     model: str
@@ -71,6 +73,7 @@ class Profile:
     whole_ms: Spread
     again_ms: Spread
     measured: bool = True
+    carrying: Carrying | None = None
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -145,6 +148,7 @@ class Profile:
                     "cuts": tuple(_cut(cut) for cut in raw["cuts"]),
                     "whole_ms": Spread(**raw["whole_ms"]),
                     "again_ms": Spread(**raw["again_ms"]),
+                    "carrying": Carrying(**raw["carrying"]) if raw.get("carrying") else None,
                 }
             )
         except (KeyError, TypeError) as error:

@@ -66,10 +66,8 @@ def mean_wait_ms(
     Returns:
         Milliseconds; infinite where the servers do not keep up.
     """
-    chance, if_waiting = _wait(
-        rate_per_s, service_ms, servers, arrival_variability, service_variability
-    )
-    return np.where(np.isinf(if_waiting), np.inf, chance * if_waiting)
+    asked = (rate_per_s, service_ms, servers, arrival_variability, service_variability)
+    return _mean(*_wait(*asked))
 
 
 def wait_percentile_ms(
@@ -99,12 +97,33 @@ def wait_percentile_ms(
     Raises:
         ValueError: `q` is out of range.
     """
+    asked = (rate_per_s, service_ms, servers, arrival_variability, service_variability)
+    return _percentile(*_wait(*asked), q)
+
+
+def waits_ms(
+    rate_per_s: ArrayLike,
+    service_ms: ArrayLike,
+    servers: ArrayLike,
+    arrival_variability: ArrayLike = POISSON,
+    service_variability: ArrayLike = EXPONENTIAL,
+    *,
+    q: ArrayLike,
+) -> tuple[Array, Array]:
+    """`mean_wait_ms` and `wait_percentile_ms`, for which what both need is computed once."""
+    asked = (rate_per_s, service_ms, servers, arrival_variability, service_variability)
+    chance, if_waiting = _wait(*asked)
+    return _mean(chance, if_waiting), _percentile(chance, if_waiting, q)
+
+
+def _mean(chance: Array, if_waiting: Array) -> Array:
+    return np.where(np.isinf(if_waiting), np.inf, chance * if_waiting)
+
+
+def _percentile(chance: Array, if_waiting: Array, q: ArrayLike) -> Array:
     share = np.asarray(q, dtype=np.float64)
     if not ((share >= 0) & (share < 1)).all():
         raise ValueError(f"q={q!r}: want a share in [0, 1)")
-    chance, if_waiting = _wait(
-        rate_per_s, service_ms, servers, arrival_variability, service_variability
-    )
     periods = np.log(np.maximum(chance / (1 - share), 1.0))
     finite = np.where(np.isinf(if_waiting), 0.0, if_waiting)
     return np.where(np.isinf(if_waiting), np.inf, periods * finite)

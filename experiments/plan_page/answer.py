@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from experiments.plan_page.report import Report
 from experiments.plan_page.words import LIMITS, NAMES, value
@@ -11,6 +12,7 @@ from offloading.plan import Phase, Plan
 TILES = ("latency_ms", "latency_p95_ms", "leakage", "usd_per_million", "accuracy", "device_joules")
 CALLED = {"compute": "computes", "encode": "encodes", "decode": "decodes"}
 WAITS = {"queue": "waits", "start": "starts"}
+HOPPING = {"network": "network", "carry": "sends and receives"}
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ def strip(report: Report, plan: Plan) -> list[Part]:
         found.append(Part(False, segment.tier, what, _steps(mine)))
     if not placement.stays:
         far, near_tier = placement.tiers[-1], placement.tiers[0]
-        back = [p for p in plan.phases if p.kind == "network"][len(placement.tiers) - 1 :]
+        there = {f"{a}>{b}" for a, b in pairwise(placement.tiers)}
+        back = [p for p in plan.phases if p.kind in HOPPING and p.where not in there]
         reply = f"{report.planner.scenario.reply_bytes} B back"
         title = f"{far} to {near_tier}"
         total = Figure(sum(p.ms.value for p in back), weakest(p.ms.basis for p in back), "reply")
@@ -114,7 +117,7 @@ def _hop(report: Report, plan: Plan, near: str, far: str, cut: str, *, first: bo
     place = report.planner.profile.places[cut]
     length = option.payload_bytes if first else report.planner.costing.plain_bytes[place]
     mine = [phase for phase in plan.phases if phase.where == f"{near}>{far}"]
-    steps = tuple(("network", phase.ms) for phase in mine)
+    steps = tuple((HOPPING[phase.kind], phase.ms) for phase in mine)
     name = option.name if first else "plain features"
     return Part(True, f"{near} to {far}", f"{value('payload_bytes', length)}, {name}", steps)
 

@@ -24,7 +24,7 @@ PARTS = {
 CALLED = {
     "head": "computing on the device",
     "encode": "encoding",
-    "network": "the network",
+    "network": "the network, with what the runtime takes to send and receive",
     "queue, start": "waiting and starting",
     "decode": "decoding",
     "tail": "computing behind the device",
@@ -38,6 +38,8 @@ def part_of(phase: Phase, device: str) -> str:
     """Which part of the figure a phase belongs to."""
     if phase.kind == "compute":
         return "head" if phase.where == device else "tail"
+    if phase.kind == "carry":
+        return "network"
     return "queue, start" if phase.kind in ("queue", "start") else phase.kind
 
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from offloading.plan import Phase, Plan
 from offloading.scenario import Scenario
+from offloading.tier import Tier
 from splitbench.link import Link
 
 Links = Mapping[tuple[str, str], Link]
@@ -55,9 +56,9 @@ def at_host_speed(plan: Plan, scenario: Scenario, *, stretch: float = 1.0) -> Pr
         key = _runtime_name(phase, names)
         if key is None:
             continue
-        factor = 1.0 if phase.kind == "network" else tiers[phase.where].factor
         slower = stretch if key == "head" else 1.0
-        found[key] = found.get(key, 0.0) + phase.ms.value / factor * slower
+        ms = phase.ms.value / _factor(phase, tiers) * slower
+        found[key] = found.get(key, 0.0) + ms
     return Prediction(phases_ms=found, total_ms=sum(found.values()))
 
 
@@ -78,11 +79,21 @@ def over_links(
     )
 
 
+def _factor(phase: Phase, tiers: Mapping[str, Tier]) -> float:
+    """By what slow-downs have multiplied a phase."""
+    if phase.kind == "network":
+        return 1.0
+    if phase.kind == "carry":
+        near, _, far = phase.where.partition(">")
+        return (tiers[near].factor + tiers[far].factor) / 2
+    return tiers[phase.where].factor
+
+
 def _runtime_name(phase: Phase, route: tuple[str, ...]) -> str | None:
     """Where the runtime counts a phase of a plan; None where it has no such thing."""
     if phase.kind in ("queue", "start"):
         return None
-    if phase.kind == "network":
+    if phase.kind in ("network", "carry"):
         near, _, far = phase.where.partition(">")
         return "up" if route.index(near) < route.index(far) else "down"
     if phase.kind in ("encode", "decode"):

@@ -60,22 +60,30 @@ class Way:
     Attributes:
         hop: The hop.
         up_ms, down_ms: Medians there and back, as planned.
+        carry_ms: What the runtime takes besides, there and back.
     """
 
     hop: Hop
     up_ms: float
     down_ms: float
+    carry_ms: tuple[float, float] = (0.0, 0.0)
 
     @property
     def delay_ms(self) -> tuple[float, float]:
-        """There and back: half a round trip, which takes nobody's turn."""
-        half = self.hop.link.rtt_ms / 2
-        return min(half, self.up_ms), min(half, self.down_ms)
+        """There and back: half a round trip and the runtime, which take nobody's turn."""
+        (there, back), (more, again) = self._half_ms, self.carry_ms
+        return there + more, back + again
 
     @property
     def sending_ms(self) -> tuple[float, float]:
         """For which a message has the line to itself, there and back."""
-        return self.up_ms - self.delay_ms[0], self.down_ms - self.delay_ms[1]
+        there, back = self._half_ms
+        return self.up_ms - there, self.down_ms - back
+
+    @property
+    def _half_ms(self) -> tuple[float, float]:
+        half = self.hop.link.rtt_ms / 2
+        return min(half, self.up_ms), min(half, self.down_ms)
 
     @property
     def usd(self) -> float:
@@ -140,9 +148,11 @@ def _work(plan: Plan, tier: str, durations: Durations) -> tuple[tuple[Phase, Sam
 def _way(plan: Plan, scenario: Scenario, near: str, far: str) -> Way:
     if (near, far) not in scenario.hops:
         raise ScenarioError(f"{scenario.name} has no hop from {near} to {far}")
-    times = {p.where: p.ms.value for p in plan.phases if p.kind == "network"}
+    times = {(p.kind, p.where): p.ms.value for p in plan.phases}
+    there, back = f"{near}>{far}", f"{far}>{near}"
     return Way(
         hop=scenario.hops[near, far],
-        up_ms=times.get(f"{near}>{far}", 0.0),
-        down_ms=times.get(f"{far}>{near}", 0.0),
+        up_ms=times.get(("network", there), 0.0),
+        down_ms=times.get(("network", back), 0.0),
+        carry_ms=(times.get(("carry", there), 0.0), times.get(("carry", back), 0.0)),
     )

@@ -4,15 +4,15 @@ import copy
 import inspect
 import itertools
 import math
+import re
+import sys
 import textwrap
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-import torchvision
 from torch import fx, nn
-from torchvision.models.feature_extraction import NodePathTracer
 
 from splitbench.models.normalize import Normalize
 from splitbench.split.stages import Stages
@@ -69,7 +69,7 @@ def trace(model: nn.Module, original: nn.Module) -> tuple[fx.GraphModule, dict[f
         graph = tracer.trace(_with_one_argument(model))
     except _TRACING_ERRORS as error:
         raise UntraceableError(original, f"{type(error).__name__}: {error}") from error
-    names = _names(graph, tracer)
+    names = _names(graph)
     nodes = list(graph.nodes)
     for place, node in enumerate(nodes):
         written = _made_out_of_place(node, model, original)
@@ -84,13 +84,15 @@ def trace(model: nn.Module, original: nn.Module) -> tuple[fx.GraphModule, dict[f
     return graph_module, {node: names[node] for node in graph.nodes}
 
 
-class _Tracer(NodePathTracer):  # type: ignore[misc]
-    """Names nodes as torchvision does; does not look into stages."""
+class _Tracer(fx.Tracer):
+    """Does not look into stages, nor into torchvision's operations."""
 
     proxy_buffer_attributes = True
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__(autowrap_modules=(math, torchvision.ops))
+        # Who uses torchvision's operations has imported them: others need not wait for that.
+        operations = sys.modules.get("torchvision.ops")
+        super().__init__(autowrap_modules=(math, operations) if operations else (math,))
         chains = [module for module in model.modules() if isinstance(module, Stages)]
         self._stages = {id(stage) for chain in chains for stage in chain.children()}
 
@@ -111,7 +113,7 @@ def _with_one_argument(model: nn.Module) -> nn.Module:
     return model
 
 
-def _names(graph: fx.Graph, tracer: NodePathTracer) -> dict[fx.Node, str]:
+def _names(graph: fx.Graph) -> dict[fx.Node, str]:
     """Name nodes as torchvision does, but modules whose own name ends in a number keep it."""
     names: dict[fx.Node, str] = {}
     taken: set[str] = set()
@@ -119,13 +121,18 @@ def _names(graph: fx.Graph, tracer: NodePathTracer) -> dict[fx.Node, str]:
         if node.op in ("placeholder", "output"):
             base = "input" if node.op == "placeholder" else "output"
         else:
-            path = node.target if node.op == "call_module" else tracer.node_to_qualname[node]
-            base = str(path)
+            base = str(node.target) if node.op == "call_module" else _path(node)
         reserved = {"output"} if node.op != "output" else set()
         suffixes = ("" if k == 0 else f"_{k}" for k in itertools.count())
         names[node] = next(base + s for s in suffixes if base + s not in taken | reserved)
         taken.add(names[node])
     return names
+
+
+def _path(node: fx.Node) -> str:
+    """The module that computes the node, and what it does there, without a number."""
+    inside = [path for path, _ in node.meta.get("nn_module_stack", {}).values()]
+    return ".".join([*inside[-1:], re.sub(r"_[0-9]+$", "", node.name)])
 
 
 def _made_out_of_place(node: fx.Node, model: nn.Module, original: nn.Module) -> fx.Node | None:

@@ -14,7 +14,7 @@ RESULTS = Path(__file__).parents[2] / "results" / "adversaries.csv"
 def plans(tmp_path_factory):
     """Of a slow phone, on a slow link and on a fast one."""
     root = tmp_path_factory.mktemp("plans")
-    told = ["image_shape=[1,28,28]", "classes=10", "runs=3", "warmup=1"]
+    told = ["image_shape=[1,28,28]", "classes=10", "runs=3", "warmup=1", "carrying=false"]
     assert main(["profile", "model=le_net5", *told, f"out={root}/profile.json"]) == 0
     timed_by_operations(root / "profile.json")
     files = []

@@ -17,7 +17,7 @@ RESULTS = Path(__file__).parents[2] / "results" / "adversaries.csv"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     room = tmp_path_factory.mktemp("plan")
-    words = ["image_shape=[1,28,28]", "classes=10", "runs=3", "warmup=1"]
+    words = ["image_shape=[1,28,28]", "classes=10", "runs=3", "warmup=1", "carrying=false"]
     assert main(["profile", "model=le_net5", *words, f"out={room / 'profile.json'}"]) == 0
     told = [f"profile={room / 'profile.json'}", f"records={RESULTS}", f"out={room}"]
     with pytest.MonkeyPatch.context() as patch:

@@ -45,6 +45,8 @@ def test_writes_a_plan_that_can_be_read_and_a_front(profile, tmp_path, capsys):
     assert (lines["kind"] == "front").sum() >= len(plans) - 1 > 0
     assert found["run"] == ["model=le_net5"]
     assert Profile.from_json(json.dumps(found["profile"])) == Profile.read(profile)
+    assert Profile.read(profile).carrying.up_ms > 0
+    assert "carry" in {phase.kind for each in plans for phase in each.phases}
 
 
 def test_leakage_and_payload_are_those_of_the_records(profile, tmp_path, capsys):

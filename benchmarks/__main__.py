@@ -12,6 +12,9 @@ NAMES = (
     "training_rate",
     "memory",
     "cached_rerun",
+    "exact_front",
+    "runtime_overhead",
+    "payload_formats",
 )
 
 

@@ -171,13 +171,20 @@ def draw(found: Sequence[Front], file: Path) -> None:
         bound = mpl.colors.LogNorm(*_span(values[:, 2]))
         colours = mpl.cm.ScalarMappable(bound, "viridis")
         edges = colours.to_rgba(values[:, 2])
-        axes.scatter(*values[~best, :2].T, facecolors="none", edgecolors=edges[~best])
-        axes.scatter(*values[best, :2].T, facecolors=edges[best], edgecolors="black", s=50)
+        rings = {"facecolors": "none", "edgecolors": edges[~best]}
+        axes.scatter(*values[~best, :2].T, **rings, label="another is nowhere worse")
+        filled = {"facecolors": edges[best], "edgecolors": "black", "s": 50}
+        axes.scatter(*values[best, :2].T, **filled, label="on the front")
+        axes.legend(fontsize=8, loc="lower right")
         axes.set_title(f"{front.title}\nhypervolume {front.hypervolume:.3f}", fontsize=8)
         axes.set_xlabel("leakage L of the best attack")
         axes.set_ylabel("accuracy")
         axes.grid(alpha=0.3)
-        figure.colorbar(colours, ax=axes, label="bytes per byte of the plain image")
+        bar = figure.colorbar(colours, ax=axes, label="bytes, of those of the plain image")
+        percent = mpl.ticker.PercentFormatter(1.0)
+        for axis in (bar.ax.yaxis, axes.yaxis):
+            axis.set_major_formatter(percent)
+        bar.ax.yaxis.set_minor_formatter(percent)
     figure.savefig(file, dpi=130)
     plt.close(figure)
 

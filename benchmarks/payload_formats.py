@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from splitbench.codecs.float32 import Float32
+from splitbench.latency import pinned_threads
 from splitbench.rng import stream
 
 SHAPE = (64, 32, 32)  # 256 KiB
@@ -56,11 +57,12 @@ def measure() -> Iterator[str]:
     """All formats in turn."""
     values = torch.rand(SHAPE, generator=stream(0, "benchmark", "payload"))
     times: dict[str, list[float]] = {name: [] for name in FORMATS}
-    for _ in range(RUNS):
-        for name, (write, read) in FORMATS.items():
-            began = time.perf_counter()
-            read(write(values))
-            times[name].append(time.perf_counter() - began)
+    with pinned_threads(1):
+        for _ in range(RUNS):
+            for name, (write, read) in FORMATS.items():
+                began = time.perf_counter()
+                read(write(values))
+                times[name].append(time.perf_counter() - began)
     raw = statistics.median(times["raw bytes"])
     for name, (write, _) in FORMATS.items():
         took = statistics.median(times[name])

@@ -88,7 +88,7 @@ def refreshed(plan: Path, found: Path, reporter: Reporter) -> str | None:
         report = restored(raw, reporter)
         _check_same(raw, report)
         write(out, page(report, plan))
-    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
+    except (UserError, HydraException, OmegaConfBaseException, OSError, ValueError) as error:
         return f"{out} was not written again: {sentence(error)}"
     return f"report: {out}"
 

@@ -160,7 +160,7 @@ def test_more_plans_than_colours_have_one_sign_together(tmp_path):
 
 
 def test_a_single_plan_that_lost_very_much_leaves_the_figure_and_the_legend_says_it(tmp_path):
-    raw = document()
+    raw = document(singles=(0,))
     raw["policies"][2]["latency_ms"] = [1e5] * len(TIMES)
     drawing = timeline.drawing(adapted_of(raw, tmp_path))
     beyond = [key.label for key in drawing.keys if "beyond the figure" in key.label]

@@ -13,9 +13,11 @@ from experiments.plan_page.adapted import Adapted, read_adapted
 from experiments.plan_page.beside import read_beside
 from experiments.plan_page.drawing import Drawing, Key, empty, limit_line, safe
 from experiments.plan_page.words import long
+from offloading.emulation.calibration import TOLERANCE
 
 BESIDE = ("measured.json", "simulated.json", "adapted.json")
 SCHEMA = 1  # of measured.json and simulated.json
+MARGIN = 0.03  # of an axis before its zero: room for what takes hardly any time
 LEAST_SHARE = 1e-4  # of requests: where the tail ends
 
 
@@ -100,10 +102,7 @@ def read_checks(folder: Path, known: Collection[str], front: Collection[str] = (
         if raw is not None:
             all_of_them = [_measured(plan) for plan in raw["plans"]]
             found = tuple(plan for plan in all_of_them if plan.name in known)
-            conditions = (
-                f"{int(raw['requests'])} requests each over links imitated by {raw['backend']}; "
-                f"two equal plans differed by {abs(float(raw['same_ms'])):.2f} ms"
-            )
+            conditions = _conditions(raw)
         raw = read_beside(folder / BESIDE[1], schema=SCHEMA)
         if raw is not None and str(raw["placement"]) in known:
             tail = Tail(
@@ -126,6 +125,25 @@ def drawings(checks: Checks, *, deadline_ms: float, percentile: int) -> list[Dra
     if checks.tail is not None:
         made.append(_tail(checks.tail, deadline_ms, percentile))
     return made
+
+
+def _conditions(raw: dict[str, Any]) -> str:
+    """How it was measured, and what makes the figures doubtful."""
+    said = (
+        f"{int(raw['requests'])} requests each over links imitated by {raw['backend']}; "
+        f"two equal plans differed by {abs(float(raw['same_ms'])):.2f} ms"
+    )
+    errors = {hop: float(link["worst_error"]) for hop, link in raw.get("calibrations", {}).items()}
+    poor = [f"{hop} {e:+.0%}" for hop, e in errors.items() if abs(e) > TOLERANCE]
+    host = raw.get("host", {})
+    load, cores = (float(host.get(name) or 0) for name in ("load", "cores"))
+    return "; ".join(
+        [
+            said,
+            *([f"links were imitated badly, in time by {', '.join(poor)}"] if poor else []),
+            *([f"the machine was busy, load {load:g} on {cores:g} cores"] if load > cores else []),
+        ]
+    )
 
 
 def _measured(raw: dict[str, Any]) -> Measured:
@@ -173,8 +191,8 @@ def _scatter(checks: Checks) -> Drawing:
             hovertemplate="%{hovertext}<extra></extra>",
         )
     )
-    figure.update_xaxes(range=[0, most])
-    figure.update_yaxes(range=[0, most])
+    figure.update_xaxes(range=[-MARGIN * most, most])
+    figure.update_yaxes(range=[-MARGIN * most, most])
     errors = [abs(plan.error) for plan in shown if plan.error is not None]
     return Drawing(
         name="measured",

@@ -382,6 +382,20 @@ def test_what_was_played_again_cannot_leave_its_place(report, tmp_path):
     assert not any("<script" in value or "<img" in value for value in strings)
 
 
+def test_what_makes_a_measurement_doubtful_is_said_with_it(report, tmp_path):
+    raw = measured_of(report)
+    raw["calibrations"] = {"phone>edge": {"worst_error": 0.02}, "phone>far": {"worst_error": -0.57}}
+    raw["host"] = {"load": "9.4", "cores": "2"}
+    (tmp_path / "measured.json").write_text(json.dumps(raw))
+    said = checks.read_checks(tmp_path, ()).conditions
+    assert "imitated badly, in time by phone>far -57%" in said
+    assert "load 9.4 on 2 cores" in said
+    assert "phone>edge" not in said
+    raw["host"]["load"], raw["calibrations"]["phone>far"]["worst_error"] = "1.5", 0.0
+    (tmp_path / "measured.json").write_text(json.dumps(raw))
+    assert checks.read_checks(tmp_path, ()).conditions.endswith("differed by 0.25 ms")
+
+
 def test_numbers_of_neighbours_stand_on_two_sides_of_the_line(report, tmp_path):
     raw = measured_of(report)
     one = raw["plans"][0]

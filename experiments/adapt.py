@@ -11,26 +11,30 @@ from typing import Any
 import numpy as np
 from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
+from numpy.typing import NDArray
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
 from experiments.compose import plain
+from experiments.console import Reporter
 from experiments.errors import UserError
 from experiments.explain import sentence
 from experiments.leaderboard import write
 from experiments.plan_file import read_document
+from experiments.plan_page.adapted import SCHEMA
+from experiments.plan_report import refreshed
 from experiments.scenario import only, scenario_of
 from offloading.adaptation.estimator import HarmonicMean
 from offloading.adaptation.menu import Choice, Menu, MenuError
 from offloading.adaptation.policy import Bandit, Policy, Static
 from offloading.adaptation.policy import Table as TablePolicy
-from offloading.adaptation.replay import Clairvoyant, Replay, replay
+from offloading.adaptation.replay import Clairvoyant, Replay, latencies, replay
 from offloading.bandwidth import BandwidthTrace, TraceError
+from offloading.figure import Basis, weakest
 from offloading.plan import Plan, PlanError
 from splitbench.link import Link
 
-SCHEMA = 1
 WIDTH = 140  # where there is no terminal to ask
 HELP = """\
 Play a recorded network again, and let the device change between the plans of a file: by a table
@@ -45,7 +49,8 @@ usage: splitbench adapt PLAN.json [MORE.json ...] [KEY=VALUE ...]
   mean_mbps=6 spread=0.8     of the invented trace that is taken where no file is named
   leakage=0.3                most L; what leaks more is not on the menu, however slow the network
   deadline_ms=100            to count what is late
-  out=adapted.json           every request of every policy
+  out=FILE                   every request of every policy; otherwise adapted.json beside the plan
+                             (the first), and the report there is written again, with the timeline
 """
 
 
@@ -62,8 +67,11 @@ def main(arguments: Sequence[str]) -> int:
             raise UserError("name a file that `splitbench plan` wrote")
         with initialize_config_module("configs", version_base="1.3"):
             config = plain(compose("adapt", overrides=overrides))
-        menu, trace, found = _replayed([read_document(Path(file)) for file in files], config)
-        write(Path(config["out"]), document(menu, trace, found))
+        documents = [read_document(Path(file)) for file in files]
+        menu, trace, found = _replayed(documents, config)
+        out = Path(config["out"] or Path(files[0]).parent / "adapted.json")
+        invented = config["trace"] is None
+        write(out, document(menu, trace, found, basis=_basis(documents), invented=invented))
     except (
         UserError,
         PlanError,
@@ -78,7 +86,9 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(replay_table(menu, trace, found))
-    console.print(f"adapted: {config['out']}", markup=False)
+    told = refreshed(Path(files[0]), out, Reporter("adapt"))
+    for line in (f"adapted: {out}", *([told] if told else [])):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     return 0
 
 
@@ -88,7 +98,8 @@ def replay_table(menu: Menu, trace: BandwidthTrace, found: Sequence[Replay]) -> 
     table = Table(
         title=f"{len(menu)} plans over {trace.source}, {trace.mean_mbps:.3g} Mbit/s on average"
         + (refused if menu.refused else ""),
-        caption="regret: how much longer than the best plan of the menu at that moment",
+        caption="regret: how much longer than the best plan of the menu at that moment; always: "
+        "the plan that is best at the usual rate, and the one that is best over the whole trace",
     )
     table.add_column("policy", overflow="fold")
     for name in ("mean ms", "p95 ms", "regret ms", "late", "changes / min"):
@@ -105,12 +116,25 @@ def replay_table(menu: Menu, trace: BandwidthTrace, found: Sequence[Replay]) -> 
     return table
 
 
-def document(menu: Menu, trace: BandwidthTrace, found: Sequence[Replay]) -> str:
-    """Every request of every policy, as JSON."""
+def document(
+    menu: Menu, trace: BandwidthTrace, found: Sequence[Replay], *, basis: Basis, invented: bool
+) -> str:
+    """Every request of every policy, as JSON.
+
+    Args:
+        menu: The plans.
+        trace: The network.
+        found: What came of each policy.
+        basis: What the times of the plans rest on.
+        invented: Whether nobody recorded the trace.
+    """
     return json.dumps(
         {
             "schema": SCHEMA,
+            "basis": basis,
             "trace": trace.source,
+            "invented": invented,
+            "mean_mbps": trace.mean_mbps,
             "leakage_limit": menu.leakage_limit,
             "plans": [dataclasses.asdict(choice) for choice in menu.choices],
             "refused": list(menu.refused),
@@ -151,7 +175,7 @@ def _replayed(
     times = np.arange(0.0, trace.duration_s, 1 / float(config["requests_per_s"]))
     if len(times) < 2:
         raise UserError("the trace ends before the second request: raise requests_per_s")
-    policies = _policies(menu, trace, config, rate)
+    policies = _policies(menu, trace, times, config, rate)
     return menu, trace, [replay(p, menu, trace, times, deadline_ms=deadline) for p in policies]
 
 
@@ -161,6 +185,12 @@ def _choices(document: dict[str, Any]) -> list[Choice]:
     usual = next(iter(own.values()))
     plans = [Plan.from_dict(each) for each in document["plans"]]
     return [Choice.of(p, own.get("".join(p.placement.tiers[1:2]), usual)) for p in plans]
+
+
+def _basis(documents: Sequence[dict[str, Any]]) -> Basis:
+    """Of the weakest time of all plans; a replay of them is at best a prediction."""
+    plans = [Plan.from_dict(each) for document in documents for each in document["plans"]]
+    return weakest(["predicted", *(phase.ms.basis for plan in plans for phase in plan.phases)])
 
 
 def _own_links(document: dict[str, Any]) -> dict[str, Link]:
@@ -179,16 +209,25 @@ def _own_links(document: dict[str, Any]) -> dict[str, Link]:
 
 
 def _policies(
-    menu: Menu, trace: BandwidthTrace, config: dict[str, Any], rate: float
+    menu: Menu,
+    trace: BandwidthTrace,
+    times: NDArray[np.float64],
+    config: dict[str, Any],
+    rate: float,
 ) -> list[Policy]:
-    """The table, the bandit, the best single plan at the usual rate, and who knows all."""
+    """The table, the bandit, single plans, and who knows all.
+
+    A single plan is the best one at the usual rate, which may not be the rate of the trace. So
+    that no policy shines only beside a bad choice, the best one over the trace is there as well.
+    """
     window, margin = int(config["window"]), float(config["margin"])
     usual = int(menu.latency_ms(rate).argmin())
+    afterwards = int(latencies(menu, trace, times, 0 * times).mean(1).argmin())
     dwell = float(config["dwell_s"])
     return [
         TablePolicy(menu, HarmonicMean(window=window), mbps=rate, margin=margin, dwell_s=dwell),
         Bandit(menu, HarmonicMean(window=window), mbps=rate),
-        Static(menu, usual),
+        *(Static(menu, choice) for choice in dict.fromkeys((usual, afterwards))),
         Clairvoyant(menu, trace),
     ]
 

@@ -1,11 +1,9 @@
 """``splitbench explain``: what a plan's numbers rest on, and why not another placement."""
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
@@ -17,16 +15,12 @@ from experiments.errors import UserError
 from experiments.explain import sentence
 from experiments.leaderboard import write
 from experiments.plan_file import read_document
-from experiments.plan_page.checks import read_checks
 from experiments.plan_page.reasons import why_not
-from experiments.plan_page.render import render
 from experiments.plan_page.report import Report
 from experiments.plan_page.words import LIMITS, MARKS, NAMES, marked, value
-from experiments.planning import Question, ask, composed
+from experiments.plan_report import page, restored
 from offloading.plan import Placement, Plan
 from offloading.planner import Index, NoSuchPlanError
-from offloading.profile import Profile, ProfileError
-from offloading.sensitivity import changes
 
 NEAR = 12  # placements named where one was not found
 WIDTH = 160  # where there is no terminal to ask
@@ -45,11 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     """Explain; user errors end in one sentence and exit code 2."""
     options = _parser().parse_args(list(arguments))
     try:
-        raw = read_document(Path(options.plan))
-        asked = rebuilt(raw, Reporter("explain"))
-        minimise = raw["config"]["minimise"]
-        outcome = asked.planner.outcome(asked.constraints, minimise=minimise)
-        report = Report(asked, outcome, minimise=minimise)
+        report = restored(read_document(Path(options.plan)), Reporter("explain"))
         others = [(words, find(report, words)) for words in options.why]
         if options.report:
             write(Path(options.plan).parent / "report.html", page(report, Path(options.plan)))
@@ -62,35 +52,6 @@ def main(arguments: Sequence[str]) -> int:
         console.print(f"\nWhy not {words}?", highlight=False, markup=False)
         _tell(console, report, index)
     return 0
-
-
-def page(report: Report, plan: Path) -> str:
-    """The report with what lies beside the plan: ``measured.json``, ``simulated.json``.
-
-    Raises:
-        UserError: One of them is none of this version.
-    """
-    asked, outcome = report.asked, report.outcome
-    plans = [judged.plan for judged in (*outcome.front, *outcome.baselines.values())]
-    plans += [] if outcome.recommended is None else [outcome.recommended]
-    found = read_checks(plan.parent, {str(plan.placement) for plan in plans})
-    doubts = changes(asked.planner, asked.constraints, minimise=report.minimise)
-    return render(asked, outcome, doubts, minimise=report.minimise, checks=found)
-
-
-def rebuilt(raw: dict[str, Any], reporter: Reporter) -> Question:
-    """The planner again, from the configuration and the profile in the document.
-
-    Raises:
-        UserError: The document was changed, or records have gone.
-    """
-    run = [str(word) for word in raw["run"]]
-    try:
-        _, choices = composed("plan", run)
-        profile = Profile.from_json(json.dumps(raw["profile"]))
-        return ask(raw["config"], choices, run, reporter, profile=profile)
-    except (ProfileError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"the plan cannot be made again: {error}") from error
 
 
 def find(report: Report, words: str) -> Index:
@@ -190,7 +151,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--report",
         action="store_true",
-        help="write report.html beside the plan again, with measured.json and simulated.json",
+        help="write report.html beside the plan again, with measured.json, simulated.json and "
+        "adapted.json",
     )
     parser.add_argument("--why", action="append", default=[], metavar="PLACEMENT", help=WHY)
     return parser

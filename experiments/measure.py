@@ -43,7 +43,8 @@ usage: splitbench measure PLAN.json [KEY=VALUE ...]
   requests=100 warmup=10     timed requests of each plan, and those before them
   stretch=1                  makes the device's part so many times slower, by sleeping
   calibrated=false           measure although a link is imitated badly, and say how badly
-  out=FILE                   where to write; measured.json beside the plan
+  out=FILE                   where to write; otherwise measured.json beside the plan, and the report
+                             beside the plan is written again, with the errors
 
 What the device, server or function of a plan really are is not here: tiers are taken to be this
 machine. What is checked is everything else, the network and the way in which parts add up.
@@ -56,6 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(words) or not words:
         sys.stdout.write(HELP)
         return 0 if words else 2
+    from experiments.plan_report import refreshed
     from offloading.emulation.emulation import EmulationError
     from offloading.measuring.processes import MeasureError
     from offloading.runtime.errors import ArtefactError
@@ -86,7 +88,9 @@ def main(arguments: Sequence[str]) -> int:
     console.print(report_table(report, bulky))
     for line in remarks(report):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
-    console.print(f"measured: {out}")
+    told = refreshed(Path(file), out, Reporter("measure"))
+    for line in (f"measured: {out}", *([told] if told else [])):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     return 0
 
 

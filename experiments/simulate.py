@@ -16,6 +16,7 @@ from experiments.console import Reporter
 from experiments.errors import UserError
 from experiments.explain import sentence
 from experiments.leaderboard import write
+from experiments.plan_report import refreshed
 from experiments.planned import Planned, planned
 from experiments.planning import composed
 from offloading.figure import weakest
@@ -40,7 +41,8 @@ usage: splitbench simulate PLAN.json [KEY=VALUE ...]
   autoscaling.cloud.boot_s=60            machines come and go; otherwise they are always there
     .least=1 .most=1000 .busy=0.7 .every_s=10 .hold_s=300
   scenario.tiers.function.cold_start.keep_alive_s=60      scenario.tiers.cloud.pricing.parallel=4
-  out=FILE                   simulated.json beside the plan if it is not given
+  out=FILE                   simulated.json beside the plan if it is not given; then the report
+                             beside the plan is written again, with the tail
 
 Intervals are 95 %, from batches of requests. What the times of a plan hang on (links, devices)
 cannot be changed here: make another plan.
@@ -85,7 +87,10 @@ def main(arguments: Sequence[str]) -> int:
             "say how long the simulation was and nothing else.",
             highlight=False,
         )
-    console.print(f"simulated: {out}", highlight=False, soft_wrap=True)
+    plan = path / "plan.json" if path.is_dir() else path
+    told = refreshed(plan, out, Reporter("simulate"))
+    for line in (f"simulated: {out}", *([told] if told else [])):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     return 0
 
 

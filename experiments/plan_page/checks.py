@@ -1,8 +1,7 @@
 """What was measured or simulated of a plan since it was made, beside what it predicted."""
 
-import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,15 @@ from typing import Any
 from plotly import graph_objects as go
 
 from experiments.errors import UserError
+from experiments.plan_page.adapted import Adapted, read_adapted
+from experiments.plan_page.beside import read_beside
 from experiments.plan_page.drawing import Drawing, Key, empty, limit_line, safe
 from experiments.plan_page.words import long
+from offloading.emulation.calibration import TOLERANCE
 
-SCHEMA = 1  # of both files
+BESIDE = ("measured.json", "simulated.json", "adapted.json")
+SCHEMA = 1  # of measured.json and simulated.json
+MARGIN = 0.03  # of an axis before its zero: room for what takes hardly any time
 LEAST_SHARE = 1e-4  # of requests: where the tail ends
 
 
@@ -72,34 +76,34 @@ class Checks:
         measured: Placements that were run; those that the plan does not have are left out.
         conditions: How they were run, in a sentence.
         tail: Of a simulation; None where there is none of a placement of this plan.
+        adapted: A network played again; None where there is none of this plan's front.
     """
 
     measured: tuple[Measured, ...] = ()
     conditions: str = ""
     tail: Tail | None = None
+    adapted: Adapted | None = None
 
 
-def read_checks(folder: Path, known: Collection[str]) -> Checks:
-    """What lies beside a plan in ``measured.json`` and ``simulated.json``, if anything.
+def read_checks(folder: Path, known: Collection[str], front: Collection[str] = ()) -> Checks:
+    """What lies beside a plan in measured.json, simulated.json and adapted.json, if anything.
 
     Args:
         folder: Where the plan is.
         known: Its placements, as it names them: files may be left from another plan.
+        front: Those of them from which `splitbench adapt` makes a menu.
 
     Raises:
         UserError: A file is none of this version.
     """
     found, conditions, tail = tuple[Measured, ...](), "", None
-    raw = _read(folder / "measured.json")
+    raw = read_beside(folder / BESIDE[0], schema=SCHEMA)
     try:
         if raw is not None:
             all_of_them = [_measured(plan) for plan in raw["plans"]]
             found = tuple(plan for plan in all_of_them if plan.name in known)
-            conditions = (
-                f"{int(raw['requests'])} requests each over links imitated by {raw['backend']}; "
-                f"two equal plans differed by {abs(float(raw['same_ms'])):.2f} ms"
-            )
-        raw = _read(folder / "simulated.json")
+            conditions = _conditions(raw)
+        raw = read_beside(folder / BESIDE[1], schema=SCHEMA)
         if raw is not None and str(raw["placement"]) in known:
             tail = Tail(
                 placement=str(raw["placement"]),
@@ -110,7 +114,7 @@ def read_checks(folder: Path, known: Collection[str]) -> Checks:
             )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{folder}: not what was measured or simulated: {error!r}") from error
-    return Checks(found, conditions, tail)
+    return Checks(found, conditions, tail, read_adapted(folder / BESIDE[2], front))
 
 
 def drawings(checks: Checks, *, deadline_ms: float, percentile: int) -> list[Drawing]:
@@ -123,20 +127,23 @@ def drawings(checks: Checks, *, deadline_ms: float, percentile: int) -> list[Dra
     return made
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        raw = json.loads(path.read_text(), parse_constant=_refuse)
-    except ValueError as error:  # also of text that is no UTF-8
-        raise UserError(f"{path} is not a JSON document: {error}") from error
-    if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
-        raise UserError(f"{path} is of another version: make it again")
-    return raw
-
-
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no number")
+def _conditions(raw: dict[str, Any]) -> str:
+    """How it was measured, and what makes the figures doubtful."""
+    said = (
+        f"{int(raw['requests'])} requests each over links imitated by {raw['backend']}; "
+        f"two equal plans differed by {abs(float(raw['same_ms'])):.2f} ms"
+    )
+    errors = {hop: float(link["worst_error"]) for hop, link in raw.get("calibrations", {}).items()}
+    poor = [f"{hop} {e:+.0%}" for hop, e in errors.items() if abs(e) > TOLERANCE]
+    host = raw.get("host", {})
+    load, cores = (float(host.get(name) or 0) for name in ("load", "cores"))
+    return "; ".join(
+        [
+            said,
+            *([f"links were imitated badly, in time by {', '.join(poor)}"] if poor else []),
+            *([f"the machine was busy, load {load:g} on {cores:g} cores"] if load > cores else []),
+        ]
+    )
 
 
 def _measured(raw: dict[str, Any]) -> Measured:
@@ -178,14 +185,14 @@ def _scatter(checks: Checks) -> Drawing:
             },
             mode="markers+text",
             text=[f"<b>{number}</b>" for number, _ in enumerate(shown, start=1)],
-            textposition="top left",
+            textposition=_sides([plan.predicted_ms or 0.0 for plan in shown]),
             marker={"size": 9, "color": "var(--s1)"},
             hovertext=[f"{safe(p.name)}<br>{long(p.p50_ms)} ms measured" for p in shown],
             hovertemplate="%{hovertext}<extra></extra>",
         )
     )
-    figure.update_xaxes(range=[0, most])
-    figure.update_yaxes(range=[0, most])
+    figure.update_xaxes(range=[-MARGIN * most, most])
+    figure.update_yaxes(range=[-MARGIN * most, most])
     errors = [abs(plan.error) for plan in shown if plan.error is not None]
     return Drawing(
         name="measured",
@@ -196,6 +203,12 @@ def _scatter(checks: Checks) -> Drawing:
         rests=f"• measured: {checks.conditions}. The prediction is for the machine of the "
         "measurement, not for the tiers of the scenario",
     )
+
+
+def _sides(predicted_ms: Sequence[float]) -> list[str]:
+    """Where numbers stand: neighbours on two sides of the line, so that none covers another."""
+    order = sorted(range(len(predicted_ms)), key=lambda number: predicted_ms[number])
+    return ["bottom right" if order.index(i) % 2 else "top left" for i in range(len(order))]
 
 
 def _tail(tail: Tail, deadline_ms: float, percentile: int) -> Drawing:

@@ -21,12 +21,14 @@ class Key:
         colour: Of the style sheet.
         sign: A letter or digit that stands for it in the figure; empty where colour is enough.
         open: Drawn as a ring.
+        line: The sign is a line, in the colour.
     """
 
     label: str
     colour: str
     sign: str = ""
     open: bool = False
+    line: bool = False
 
 
 @dataclass(frozen=True)

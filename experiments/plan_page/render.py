@@ -8,7 +8,18 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from experiments.page.drawing import asset, embedded
-from experiments.plan_page import answer, depth, fronts, knee, phases, rates, regions, words
+from experiments.plan_page import (
+    answer,
+    depth,
+    fronts,
+    knee,
+    phases,
+    policies,
+    rates,
+    regions,
+    timeline,
+    words,
+)
 from experiments.plan_page.checks import Checks
 from experiments.plan_page.checks import drawings as checked
 from experiments.plan_page.drawing import Drawing
@@ -38,7 +49,7 @@ def render(
         outcome: What planning found.
         doubts: What wrong constants do to it.
         minimise: What the recommended plan has the least of.
-        checks: What was measured and simulated of it since.
+        checks: What was measured, simulated and played again of it since.
 
     Returns:
         HTML without a single external reference; the same question gives the same text.
@@ -54,6 +65,7 @@ def render(
         tiles=[] if chosen is None else answer.tiles(chosen),
         strip=[] if chosen is None else answer.strip(report, chosen),
         checks=since,
+        policies=[] if since.adapted is None else list(policies.rows(since.adapted)),
         drawn={drawing.name: drawing for drawing in drawn},
         volume=knee.volume(report),
         doubts=[change for change in doubts if not change.same],
@@ -82,6 +94,7 @@ def _drawings(report: Report, since: Checks) -> list[Drawing | None]:
         regions.drawing(report),
         depth.drawing(report),
         rates.drawing(report),
+        None if since.adapted is None else timeline.drawing(since.adapted),
     ]
 
 

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from experiments.cli import main
+from experiments.console import Reporter
+from experiments.plan_page import rates, regions
+from experiments.plan_report import refreshed
 
 RESULTS = Path(__file__).parents[2] / "results" / "adversaries.csv"
 
@@ -61,6 +64,34 @@ def test_plays_a_trace_with_every_policy_and_writes_what_came_of_it(plans, tmp_p
     requests = {len(each["chosen"]) for each in found["policies"]}
     assert requests == {160}
     assert "trace.csv" in capsys.readouterr().out
+
+
+@pytest.fixture
+def coarse(monkeypatch):
+    """A map of few points: the same in seconds."""
+    monkeypatch.setattr(regions, "RATES", (0.25, 1.0, 16.0))
+    monkeypatch.setattr(regions, "TRIPS", (0.0, 1.0))
+    monkeypatch.setattr(rates, "RATES", (0.01, 1.0, 100.0))
+
+
+def test_writes_beside_the_first_plan_whose_report_then_shows_it(plans, coarse, capsys):
+    folder = Path(plans[0]).parent
+    assert 'id="adapted"' not in (folder / "report.html").read_text()
+    assert main(["adapt", *plans, "leakage=1", "duration_s=60"]) == 0
+    assert json.loads((folder / "adapted.json").read_text())["invented"]
+    assert not (Path(plans[1]).parent / "adapted.json").exists()
+    assert f"report: {folder / 'report.html'}" in capsys.readouterr().out
+    assert 'id="adapted"' in (folder / "report.html").read_text()
+
+
+def test_the_report_stays_as_it_is_where_the_records_give_other_plans(plans, tmp_path):
+    raw = json.loads(Path(plans[0]).read_text())
+    raw["plans"].pop()
+    (tmp_path / "plan.json").write_text(json.dumps(raw))
+    said = refreshed(tmp_path / "plan.json", tmp_path / "adapted.json", Reporter("test"))
+    assert "was not written again" in said
+    assert "another front" in said
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_keeps_to_the_leakage_limit_on_every_request(plans, tmp_path):

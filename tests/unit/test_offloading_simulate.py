@@ -76,6 +76,23 @@ def test_it_prints_percentiles_and_tiers_and_writes_them_beside_the_plan(written
     assert Plan.from_dict(found["plan"]) == plan("function")
 
 
+def test_where_the_plan_cannot_be_made_again_its_report_stays_and_one_line_says_why(
+    written, capsys
+):
+    report = written.parent / "report.html"
+    report.write_text("as it was")
+    assert main([str(written), *FAST]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "report.html" in line]
+    assert line == f"{report} was not written again: the plan cannot be made again: 'run'"
+    assert report.read_text() == "as it was"
+
+
+def test_what_lies_elsewhere_is_in_no_report(written, tmp_path, capsys):
+    assert main([str(written), *FAST, f"out={tmp_path}/elsewhere/simulated.json"]) == 0
+    assert main([str(written), *FAST, f"out={tmp_path}/of_another_name.json"]) == 0
+    assert "report" not in capsys.readouterr().out
+
+
 def test_a_folder_stands_for_its_plan_and_the_recommended_one_is_taken(written, tmp_path):
     out = tmp_path / "deep" / "out.json"
     assert main([str(written.parent), *FAST, f"out={out}"]) == 0

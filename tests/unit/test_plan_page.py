@@ -41,6 +41,7 @@ from tests.unit.offloading_world import (
     scenario,
 )
 from tests.unit.test_page import HOSTILE, read, visible
+from tests.unit.test_plan_page_adapted import document as adapted_document
 
 PRICE = {"name": "AWS us-east-1, 2026", "machine": {"usd_per_hour": 0.0816}, "egress_usd_per_gb": 1}
 LIMITS = Constraints(leakage=0.5)
@@ -344,6 +345,67 @@ def test_what_was_measured_and_simulated_since_stands_beside_what_was_predicted(
     text = visible(page)
     assert "off by 50.0% on average" in text
     assert "One request in twenty takes longer than 50 ms" in text
+
+
+def test_a_network_that_was_played_again_has_a_section_and_only_then(report, page, tmp_path):
+    raw = adapted_document(deadline_ms=90.0)
+    (tmp_path / "adapted.json").write_text(json.dumps(raw))
+    found = checks.read_checks(tmp_path, ())
+    text = render(report.asked, report.outcome, report.doubts, checks=found)
+    assert {"adapted", "figure-adapted"} <= {*read(text).ids}
+    assert {a["href"] for a in read(text).all("a")} >= {"#adapted"}
+    assert "#adapted" not in {a["href"] for a in read(page).all("a")}
+    assert not {"adapted", "figure-adapted"} & {*read(page).ids}
+    said = told(text)
+    assert "Later than 90 ms" in said
+    for policy in raw["policies"]:
+        for ms in (np.mean(policy["latency_ms"]), policy["mean_regret_ms"]):
+            assert f"{plain(words.value('latency_ms', ms))}?" in said
+        assert f"{policy['violations']:.1%}" in said
+        assert f"{policy['changes_per_minute']:.1f}" in said
+
+
+def test_what_was_played_again_cannot_leave_its_place(report, tmp_path):
+    raw = adapted_document()
+    raw["trace"] += HOSTILE
+    for each in (*raw["plans"], *raw["policies"]):
+        key = "name" if "name" in each else "policy"
+        each[key] += HOSTILE if each[key] != "clairvoyant" else ""
+    (tmp_path / "adapted.json").write_text(json.dumps(raw))
+    found = checks.read_checks(tmp_path, ())
+    page = render(report.asked, report.outcome, report.doubts, checks=found)
+    assert "<script>alert" not in page
+    assert not [a for tag, a in read(page).tags if tag == "img"]
+    text = re.search(r'id="figure-adapted">(.*?)</script>', page, re.DOTALL)[1]
+    strings = [*_strings(json.loads(text))]
+    assert any("alert(1)" in value for value in strings)
+    assert not any("<script" in value or "<img" in value for value in strings)
+
+
+def test_what_makes_a_measurement_doubtful_is_said_with_it(report, tmp_path):
+    raw = measured_of(report)
+    raw["calibrations"] = {"phone>edge": {"worst_error": 0.02}, "phone>far": {"worst_error": -0.57}}
+    raw["host"] = {"load": "9.4", "cores": "2"}
+    (tmp_path / "measured.json").write_text(json.dumps(raw))
+    said = checks.read_checks(tmp_path, ()).conditions
+    assert "imitated badly, in time by phone>far -57%" in said
+    assert "load 9.4 on 2 cores" in said
+    assert "phone>edge" not in said
+    raw["host"]["load"], raw["calibrations"]["phone>far"]["worst_error"] = "1.5", 0.0
+    (tmp_path / "measured.json").write_text(json.dumps(raw))
+    assert checks.read_checks(tmp_path, ()).conditions.endswith("differed by 0.25 ms")
+
+
+def test_numbers_of_neighbours_stand_on_two_sides_of_the_line(report, tmp_path):
+    raw = measured_of(report)
+    one = raw["plans"][0]
+    raw["plans"] = [
+        {**one, "name": f"{i}", "predicted": {"total_ms": ms}} for i, ms in enumerate([9, 5, 7])
+    ]
+    (tmp_path / "measured.json").write_text(json.dumps(raw))
+    found = checks.read_checks(tmp_path, {"0", "1", "2"})
+    (drawing,) = checks.drawings(found, deadline_ms=math.inf, percentile=95)
+    assert drawing.figure.data[1].textposition == ("top left", "top left", "bottom right")
 
 
 def test_what_was_measured_of_another_plan_is_left_out(report, tmp_path):

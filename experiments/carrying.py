@@ -48,7 +48,7 @@ def carried(
 
     plain = (NoDefense(), Float32())
     with tempfile.TemporaryDirectory() as room:
-        subjects = []
+        subjects: list[Subject] = []
         for cut in by_size(cuts):
             parts = cuttable.split(cut)
             deployment = Deployment(parts, *plain, cut.tensors, plain)

@@ -14,7 +14,8 @@ class Described:
 
     def arguments(self) -> dict[str, object]:
         """Constructor keywords and their values."""
-        return {name: getattr(self, name) for name in _keywords(type(self))}
+        kind: type = type(self)
+        return {name: getattr(self, name) for name in _keywords(kind)}
 
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}={value!r}" for name, value in self.arguments().items())

@@ -13,6 +13,10 @@ class Estimator(Described, ABC):
     def observe(self, mbps: float) -> None:
         """A transfer went at this rate, > 0."""
 
+    @abstractmethod
+    def forget(self) -> None:
+        """What was seen is too old to say anything."""
+
     @property
     @abstractmethod
     def mbps(self) -> float | None:
@@ -35,6 +39,10 @@ class HarmonicMean(Estimator):
     def observe(self, mbps: float) -> None:
         """Remember it, and forget the oldest one."""
         self._slowness.append(1 / mbps)
+
+    def forget(self) -> None:
+        """All of them."""
+        self._slowness.clear()
 
     @property
     def mbps(self) -> float | None:
@@ -59,6 +67,10 @@ class MovingAverage(Estimator):
         """Move towards it."""
         before = 1 / mbps if self._slowness is None else self._slowness
         self._slowness = (1 - self.weight) * before + self.weight / mbps
+
+    def forget(self) -> None:
+        """The average."""
+        self._slowness = None
 
     @property
     def mbps(self) -> float | None:

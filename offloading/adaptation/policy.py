@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from offloading.adaptation.estimator import Estimator
 from offloading.adaptation.menu import Menu
+from offloading.adaptation.rate import STALE_S, Rate
 
 BINS = 48
 _LEAST, _MOST = 0.1, 10_000.0  # Mbit/s over which the table reaches
@@ -97,27 +98,25 @@ class Table(Policy):
         mbps: float,
         margin: float = 0.1,
         dwell_s: float = 2.0,
-        stale_s: float = 15.0,
+        stale_s: float = STALE_S,
     ) -> None:
-        if not (mbps > 0 and margin >= 0 and dwell_s >= 0 and stale_s > 0):
-            raise ValueError("want mbps > 0, margin >= 0, dwell_s >= 0 and stale_s > 0")
-        self.menu, self.estimator = menu, estimator
-        self.first_mbps, self.margin = mbps, margin
-        self.dwell_s, self.stale_s = dwell_s, stale_s
+        if not (margin >= 0 and dwell_s >= 0):
+            raise ValueError(f"margin={margin}, dwell_s={dwell_s}: must not be negative")
+        self.menu, self.margin, self.dwell_s = menu, margin, dwell_s
+        self.rate = Rate(estimator, mbps=mbps, stale_s=stale_s)
         self.edges = np.geomspace(_LEAST, _MOST, BINS + 1)
         middles = np.sqrt(self.edges[1:] * self.edges[:-1])
         self.best: NDArray[np.int64] = menu.latency_ms(middles).argmin(0)
         self.load = 0.0
         self._current: int | None = None
-        self._changed_s = self._sent_s = 0.0
+        self._changed_s = 0.0
         sending = [i for i, choice in enumerate(menu.choices) if choice.payload_bytes]
         self._probe = min(sending, key=lambda i: menu.choices[i].payload_bytes, default=None)
 
     @property
     def estimate_mbps(self) -> float:
         """Of the estimator."""
-        known = self.estimator.mbps
-        return self.first_mbps if known is None else known
+        return self.rate.mbps
 
     def choose(self, now_s: float) -> int:
         """Look up; keep the plan unless another one is better enough, and long enough."""
@@ -130,15 +129,14 @@ class Table(Policy):
             if times[wanted] < (1 - self.margin) * times[self._current]:
                 self._current, self._changed_s = wanted, now_s
         silent = not self.menu.choices[self._current].payload_bytes
-        if silent and self._probe is not None and now_s - self._sent_s >= self.stale_s:
+        if silent and self._probe is not None and self.rate.is_stale(now_s):
             return self._probe
         return self._current
 
     def learn(self, now_s: float, outcome: Outcome) -> None:
         """The rate of its transfer, and how many waited at the server."""
         if outcome.sent_mbps is not None:
-            self.estimator.observe(outcome.sent_mbps)
-            self._sent_s = now_s
+            self.rate.observe(now_s, outcome.sent_mbps)
         if outcome.load is not None:
             self.load = outcome.load
 
@@ -165,6 +163,8 @@ class Bandit(Policy):
         mbps: What the rate is taken for before anything was sent.
         boldness: How many standard errors of doubt are given to a plan, >= 0.
         scale_ms: What counts as a usual latency, > 0.
+        stale_s: After so long without a transfer one is made to see, > 0: where nothing is sent,
+            the circumstances seem never to change.
     """
 
     name = "bandit"
@@ -177,37 +177,41 @@ class Bandit(Policy):
         mbps: float,
         boldness: float = 0.5,
         scale_ms: float = 100.0,
+        stale_s: float = STALE_S,
     ) -> None:
-        if not (mbps > 0 and boldness >= 0 and scale_ms > 0):
-            raise ValueError("want mbps > 0, boldness >= 0 and scale_ms > 0")
-        self.estimator, self.first_mbps = estimator, mbps
+        if not (boldness >= 0 and scale_ms > 0):
+            raise ValueError(f"boldness={boldness}, scale_ms={scale_ms}: want >= 0 and > 0")
+        self.rate = Rate(estimator, mbps=mbps, stale_s=stale_s)
         self.boldness, self.scale_ms = boldness, scale_ms
         self.load = 0.0
         self._context = np.zeros(3)
         self._gram = np.stack([np.eye(3)] * len(menu))
         self._sums = np.zeros((len(menu), 3))
+        self._sends = np.zeros(len(menu), dtype=bool)  # as far as was seen
 
     @property
     def estimate_mbps(self) -> float:
         """Of the estimator."""
-        known = self.estimator.mbps
-        return self.first_mbps if known is None else known
+        return self.rate.mbps
 
     def choose(self, now_s: float) -> int:
-        """The plan whose optimistic latency is the least."""
-        del now_s
-        self._context = np.array([1.0, self.first_mbps / self.estimate_mbps, self.load])
+        """The plan whose optimistic latency is the least, at times the least of those that send."""
+        slowness = self.rate.first_mbps / self.rate.mbps
+        self._context = np.array([1.0, slowness, self.load])
         inverse = np.linalg.inv(self._gram)
         weights = np.einsum("kij,kj->ki", inverse, self._sums)
         doubt = np.sqrt(np.einsum("i,kij,j->k", self._context, inverse, self._context))
-        return int((weights @ self._context - self.boldness * doubt).argmin())
+        hoped = weights @ self._context - self.boldness * doubt
+        if self._sends.any() and self.rate.is_stale(now_s):
+            hoped = np.where(self._sends, hoped, np.inf)
+        return int(hoped.argmin())
 
     def learn(self, now_s: float, outcome: Outcome) -> None:
         """Its latency, in the circumstances in which it was chosen."""
-        del now_s
         self._gram[outcome.choice] += np.outer(self._context, self._context)
         self._sums[outcome.choice] += self._context * outcome.latency_ms / self.scale_ms
         if outcome.sent_mbps is not None:
-            self.estimator.observe(outcome.sent_mbps)
+            self.rate.observe(now_s, outcome.sent_mbps)
+            self._sends[outcome.choice] = True
         if outcome.load is not None:
             self.load = outcome.load

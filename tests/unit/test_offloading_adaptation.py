@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from offloading.adaptation.estimator import HarmonicMean, MovingAverage
 from offloading.adaptation.menu import Choice, Menu, MenuError
 from offloading.adaptation.policy import Bandit, Outcome, Static, Table
+from offloading.adaptation.rate import STALE_S, Rate
 from offloading.adaptation.replay import Clairvoyant, latencies, replay
 from offloading.bandwidth import BandwidthTrace
 from offloading.figure import Figure
@@ -32,6 +33,9 @@ EARLY = choice("early", fixed_ms=20.0, server_ms=5.0, payload_bytes=100_000, lea
 IMAGE = choice("image", fixed_ms=10.0, server_ms=8.0, payload_bytes=150_000, leakage=1.0)
 EVERY = (LOCAL, DEEP, EARLY, IMAGE)
 FAST = BandwidthTrace(seconds=(0.0,), mbps=(1000.0,), duration_s=1.0, source="test")
+OUTAGE = BandwidthTrace(
+    seconds=(0.0, 60.0, 120.0), mbps=(200.0, 0.5, 200.0), duration_s=240.0, source="test"
+)
 STEP = BandwidthTrace(seconds=(0.0, 60.0), mbps=(200.0, 1.0), duration_s=120.0, source="test")
 TIMES = np.arange(0, 120, 0.5)
 
@@ -203,6 +207,33 @@ class TestTable:
         assert table.choose(0.0) == 1
         table.learn(0.0, Outcome(choice=1, latency_ms=200.0, sent_mbps=1000.0, load=30.0))
         assert table.choose(1.0) == 0
+
+
+class TestSilence:
+    """A device that sends nothing during an outage notices that it is over."""
+
+    @pytest.fixture(params=[Table, Bandit])
+    def found(self, request):
+        plans = menu()
+        policy = request.param(plans, HarmonicMean(), mbps=200.0)
+        return replay(policy, plans, OUTAGE, np.arange(0, 240, 0.5))
+
+    def test_it_turns_silent_in_the_outage(self, found):
+        during = found.chosen[(found.seconds > 80) & (found.seconds < 120)]
+        assert (np.array(found.plans)[during] == "local").mean() > 0.9
+
+    def test_two_requests_to_see_are_enough_afterwards(self, found):
+        after = found.chosen[found.seconds > 120 + 2 * STALE_S + 1]
+        assert "local" not in np.array(found.plans)[after]
+
+    def test_transfers_from_before_a_silence_do_not_count(self):
+        rate = Rate(HarmonicMean(), mbps=5.0, stale_s=10.0)
+        for second in range(4):
+            rate.observe(second, 1.0)
+        rate.observe(12.9, 3.0)
+        assert 1.0 < rate.mbps < 3.0
+        rate.observe(30.0, 100.0)
+        assert rate.mbps == pytest.approx(100.0)
 
 
 class TestReplay:

@@ -187,7 +187,7 @@ def read_reply(payload: bytes, *, classes: int) -> Reply:
     end = _NUMBER.size + size
     try:
         servers = json.loads(payload[_NUMBER.size : end])
-        (logits,) = _LOGITS.decode(payload[end:])
+        (logits,) = Float32(max_bytes=4 * classes).decode(payload[end:])
     except (CodecError, ValueError, RecursionError) as error:
         raise WireError(f"the reply is damaged: {error}") from error
     if logits.shape != (classes,) or logits.dtype != torch.float32:

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2
 
 from offloading.runtime import wire
 from offloading.runtime.errors import Refused, RequestFailed, WireError
@@ -83,12 +83,20 @@ class Server:
                 ("grpc.so_reuseport", 0),  # who comes second is told that the port is taken
             ],
         )
-        handler = grpc.stream_unary_rpc_method_handler(self._run)
-        self._server.add_generic_rpc_handlers(
-            [grpc.method_handlers_generic_handler(_SERVICE, {_NAME: handler})]
-        )
         self._health = health.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        handler = grpc.stream_unary_rpc_method_handler(self._run)
+        # No `Watch`: the names that it is asked about would be remembered for ever.
+        check = grpc.unary_unary_rpc_method_handler(
+            self._health.Check,
+            health_pb2.HealthCheckRequest.FromString,
+            health_pb2.HealthCheckResponse.SerializeToString,
+        )
+        self._server.add_generic_rpc_handlers(
+            [
+                grpc.method_handlers_generic_handler(_SERVICE, {_NAME: handler}),
+                grpc.method_handlers_generic_handler(health.SERVICE_NAME, {"Check": check}),
+            ]
+        )
         self.address = self._listen(address, access or Access())
 
     def start(self) -> None:

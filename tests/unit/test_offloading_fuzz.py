@@ -1,6 +1,7 @@
 """Whatever a peer sends, the answer is a reply or a refusal of a documented status."""
 
 import random
+import re
 from collections import Counter
 
 import pytest
@@ -66,9 +67,7 @@ class Target:
         try:
             reply = self.worker.answer(whole, received_ns=now_ns())
         except Refused as refusal:
-            assert str(refusal), "a refusal says why"
-            assert len(str(refusal)) < 400, "in one sentence"
-            return refusal.status
+            return refusal.status if 0 < len(str(refusal)) < 400 else f"no sentence: {refusal}"
         logits = wire.read_reply(reply[wire.HEADER_BYTES :], classes=10).logits
         assert torch.isfinite(logits).all()
         return "reply"
@@ -111,14 +110,16 @@ def test_mutated_messages_are_refused_and_leave_nothing_behind(target_of, name):
     before = target.worker.answer(target.good[0], received_ns=now_ns())
     check_outcomes(fuzzed(target, 1500, seed=1))
     after = target.worker.answer(target.good[0], received_ns=now_ns())
-    logits = [wire.read_reply(raw[wire.HEADER_BYTES :], classes=10).logits for raw in (before, after)]
+    logits = [
+        wire.read_reply(raw[wire.HEADER_BYTES :], classes=10).logits for raw in (before, after)
+    ]
     assert torch.equal(*logits)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CODECS)
 def test_thousands_of_mutated_messages_are_refused_and_need_no_memory(
-    target_of, name, record_property, capsys
+    target_of, name, record_property
 ):
     target = target_of(name)
     fuzzed(target, 2_000, seed=2)  # whatever is loaded or cached at first
@@ -128,9 +129,7 @@ def test_thousands_of_mutated_messages_are_refused_and_need_no_memory(
     grown, peak = resident_mib() - before, resident_mib(field="VmHWM") - before
     check_outcomes(seen)
     statuses = sum(seen.values(), Counter())
-    record_property("statuses", dict(statuses))
-    with capsys.disabled():
-        print(f"\n{name}: {dict(statuses)}, {grown:+.1f} MiB, peak {peak:+.1f} MiB")
+    record_property("measured", f"{name}: {dict(statuses)}, {grown:+.1f} MiB, peak {peak:+.1f} MiB")
     assert grown < GROWTH_MIB
     assert peak < GROWTH_MIB
 
@@ -204,9 +203,12 @@ def notes(decided, raw):
     word = decided.choice(text.replace(b",", b":").split(b":")).strip(b" []{}")
     other = decided.choice(
         [b"1e999", b"NaN", b"-1", b"9" * 400, b"9" * 5000, b"null", b"true", b"[]", b"{}", b'""',
-         b'"\\ud800"', b"[" * 5000, b"\xff", b'"' + b"x" * 70_000 + b'"', b"1.5", word * 2]
+         b'"\\\\ud800"', b"[" * 5000, b"\xff", b'"' + b"x" * 70_000 + b'"', b"1.5", word * 2]
     )  # fmt: skip
-    text = text.replace(word, other, decided.choice([1, -1]))
+    if decided.random() < 0.2:
+        text = re.sub(rb"\d{6,}", other, text)  # all stamps alike are in order
+    else:
+        text = text.replace(word, other, decided.choice([1, -1]))
     return with_payload(raw, len(text).to_bytes(4, "little") + text + payload[4 + size :])
 
 
@@ -222,8 +224,7 @@ def test_mutated_replies_fail_the_request_and_nothing_else(target_of):
 
 
 @pytest.mark.slow
-def test_thousands_of_mutated_replies_fail_the_request_and_nothing_else(target_of, capsys):
-    seen = lied(target_of("float32"), 20_000, seed=5)
+def test_thousands_of_mutated_replies_fail_the_request_and_nothing_else(target_of, record_property):
+    seen = lied(target_of("float32"), 10_000, seed=5)
     check_lies(seen)
-    with capsys.disabled():
-        print(f"\nreplies: {dict(sum(seen.values(), Counter()))}")
+    record_property("measured", str(dict(sum(seen.values(), Counter()))))

@@ -50,14 +50,14 @@ class Residual(nn.Module):
 
 @torch.fx.wrap
 def linger(values):
-    """Compute for half a minute where the process is told to, and say when that begins and ends."""
-    told = os.environ.get("RUNTIME_WORLD_LINGER")
-    if told:
-        Path(told).touch()
+    """Compute for half a minute where a file asks for it, and say when that begins and ends."""
+    asked = Path(os.environ.get("RUNTIME_WORLD_LINGER", "/nobody/asks"))
+    if asked.exists():
+        asked.with_suffix(".began").touch()
         end = time.monotonic() + 30
         while time.monotonic() < end:
             torch.ones(64, 64) @ torch.ones(64, 64)
-        Path(told).with_suffix(".ended").touch()
+        asked.with_suffix(".ended").touch()
     return values
 
 

@@ -119,7 +119,7 @@ def test_mutated_messages_are_refused_and_leave_nothing_behind(target_of, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CODECS)
 def test_thousands_of_mutated_messages_are_refused_and_need_no_memory(
-    target_of, name, record_property
+    target_of, name, record_testsuite_property
 ):
     target = target_of(name)
     fuzzed(target, 2_000, seed=2)  # whatever is loaded or cached at first
@@ -129,7 +129,9 @@ def test_thousands_of_mutated_messages_are_refused_and_need_no_memory(
     grown, peak = resident_mib() - before, resident_mib(field="VmHWM") - before
     check_outcomes(seen)
     statuses = sum(seen.values(), Counter())
-    record_property("measured", f"{name}: {dict(statuses)}, {grown:+.1f} MiB, peak {peak:+.1f} MiB")
+    record_testsuite_property(
+        "measured", f"{name}: {dict(statuses)}, {grown:+.1f} MiB, peak {peak:+.1f} MiB"
+    )
     assert grown < GROWTH_MIB
     assert peak < GROWTH_MIB
 
@@ -224,7 +226,9 @@ def test_mutated_replies_fail_the_request_and_nothing_else(target_of):
 
 
 @pytest.mark.slow
-def test_thousands_of_mutated_replies_fail_the_request_and_nothing_else(target_of, record_property):
+def test_thousands_of_mutated_replies_fail_the_request_and_nothing_else(
+    target_of, record_testsuite_property
+):
     seen = lied(target_of("float32"), 10_000, seed=5)
     check_lies(seen)
-    record_property("measured", str(dict(sum(seen.values(), Counter()))))
+    record_testsuite_property("measured", str(dict(sum(seen.values(), Counter()))))

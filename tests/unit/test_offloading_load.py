@@ -55,7 +55,7 @@ def started(stack, folder, where, **options):
 
 
 @pytest.mark.slow
-def test_64_clients_get_their_own_answers_for_a_minute(plans, tmp_path, record_property):
+def test_64_clients_get_their_own_answers_for_a_minute(plans, tmp_path, record_testsuite_property):
     with ExitStack() as stack:
         servers = [started(stack, f, tmp_path / f"s{k}") for k, (f, _) in enumerate(plans)]
         served = [(s.address, known) for s, (_, known) in zip(servers, plans, strict=True)]
@@ -63,7 +63,7 @@ def test_64_clients_get_their_own_answers_for_a_minute(plans, tmp_path, record_p
         before = [resident_mib(server.pid) for server in servers]
         counts = hammer(served, clients=64, seconds=60.0)
         after = [resident_mib(server.pid) for server in servers]
-    record_property("measured", f"{dict(counts)}, {before} to {after} MiB")
+    record_testsuite_property("measured", f"{dict(counts)}, {before} to {after} MiB")
     check(counts)
     assert max(b - a for a, b in zip(before, after, strict=True)) < GROWTH_MIB
 
@@ -83,7 +83,9 @@ def good_message(known):
 
 
 @pytest.mark.slow
-def test_a_server_survives_thousands_of_hostile_messages(plans, tmp_path, record_property):
+def test_a_server_survives_thousands_of_hostile_messages(
+    plans, tmp_path, record_testsuite_property
+):
     folder, known = plans[0]
     decided, statuses = random.Random(6), Counter()
     messages = Mutations(random.Random(7), [good_message(known)], Float32()._seal())
@@ -112,7 +114,9 @@ def test_a_server_survives_thousands_of_hostile_messages(plans, tmp_path, record
         after = resident_mib(server.pid)
         with known.client(server.address, "after") as client:
             answers = [client.request(image).logits for image in known.images]
-    record_property("measured", f"{dict(statuses)}, {unheard}, {before:.1f} to {after:.1f} MiB")
+    record_testsuite_property(
+        "measured", f"{dict(statuses)}, {unheard}, {before:.1f} to {after:.1f} MiB"
+    )
     assert set(statuses) <= {*REFUSALS, "reply"}
     assert all(a.equal(b) for a, b in zip(answers, known.logits, strict=True))
     assert after - before < GROWTH_MIB
@@ -121,10 +125,10 @@ def test_a_server_survives_thousands_of_hostile_messages(plans, tmp_path, record
 @pytest.mark.slow
 def test_a_server_that_is_killed_while_it_computes_fails_the_request(tmp_path):
     folder = exported(tmp_path, deployment(Lingering(), "stem"), model=LINGERING)
-    began, outcome = tmp_path / "began", []
+    asked, outcome = tmp_path / "linger", []
     with ExitStack() as stack:
         paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-        environment = {"PYTHONPATH": paths, "RUNTIME_WORLD_LINGER": str(began)}
+        environment = {"PYTHONPATH": paths, "RUNTIME_WORLD_LINGER": str(asked)}
         options = ["--trust", "runtime_world"]
         server = started(stack, folder, tmp_path / "s", environment=environment, options=options)
         client = stack.enter_context(
@@ -139,10 +143,13 @@ def test_a_server_that_is_killed_while_it_computes_fails_the_request(tmp_path):
             except RequestFailed as error:
                 outcome.append(error)
 
+        ask()
+        assert outcome.pop().pid == server.pid, "it answers while nobody asks it to linger"
+        asked.touch()
         asking = threading.Thread(target=ask)
         asking.start()
         end = time.monotonic() + 60
-        while not began.exists():
+        while not asked.with_suffix(".began").exists():
             assert time.monotonic() < end, "it never began to compute"
             time.sleep(0.01)
         assert asking.is_alive(), "the request was over before the server was killed"
@@ -150,4 +157,4 @@ def test_a_server_that_is_killed_while_it_computes_fails_the_request(tmp_path):
         asking.join(60)
     assert isinstance(outcome[0], RequestFailed)
     assert outcome[0].status == "UNAVAILABLE"
-    assert not began.with_suffix(".ended").exists(), "it was killed while it computed"
+    assert not asked.with_suffix(".ended").exists(), "it was killed while it computed"

@@ -81,6 +81,13 @@ def free(server):
     return server._slots._value
 
 
+def readers_are_free(server):
+    """All threads that read come to one place, so none of them waits for a chunk any more."""
+    meeting = threading.Barrier(served.LET_IN)
+    arrivals = [server._readers.submit(meeting.wait, 20) for _ in range(served.LET_IN)]
+    return sorted(arrival.result(30) for arrival in arrivals) == [*range(served.LET_IN)]
+
+
 def wait_until(holds, *, seconds=20.0):
     end = time.monotonic() + seconds
     while not holds():
@@ -119,6 +126,7 @@ def test_slow_writers_keep_nobody_waiting_and_are_told_so(plan, head, whole, mon
         said = [peer.heard(until=b"message was not there after") for peer in peers]
         assert all(b"message was not there after" in words for words in said)
         wait_until(lambda: free(server) == served.LET_IN)
+        assert readers_are_free(server)
         assert answered(server, head)
 
 
@@ -145,6 +153,7 @@ def test_who_leaves_in_the_middle_of_a_message_leaves_nothing_behind(plan, head,
                 if turn % 3 == 0:
                     peer.send(frame(RESET, bytes(4), stream=1))
         wait_until(lambda: free(server) == served.LET_IN)
+        assert readers_are_free(server)
         assert answered(server, head)
 
 

@@ -78,7 +78,7 @@ class Server:
             maximum_concurrent_rpcs=LET_IN + SPARE,
             options=[
                 ("grpc.max_receive_message_length", wire.CHUNK_BYTES),
-                ("grpc.max_concurrent_streams", LET_IN + SPARE),  # of a connection
+                ("grpc.max_concurrent_streams", LET_IN),  # no connection takes the spare ones
                 ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
                 ("grpc.so_reuseport", 0),  # who comes second is told that the port is taken
             ],

@@ -16,6 +16,7 @@ from mutations import Mutations
 from raw_http2 import HELLOS, Peer, ask_and_do_not_listen
 from runtime_world import LINGERING, Lingering, deployment, exported, images, lenet, serving
 
+from offloading.runtime import server as served_by
 from offloading.runtime import wire
 from offloading.runtime.artefact import folder_of
 from offloading.runtime.client import Client
@@ -45,6 +46,15 @@ def test_eight_clients_get_their_own_answers(plans):
     with ExitStack() as stack:
         served = [(stack.enter_context(serving(f)).address, known) for f, known in plans]
         check(hammer(served, clients=8, seconds=2.0))
+
+
+def test_clients_that_are_refused_ask_again_and_get_their_own_answers(plans, monkeypatch):
+    monkeypatch.setattr(served_by, "LET_IN", 1)
+    with ExitStack() as stack:
+        served = [(stack.enter_context(serving(f)).address, known) for f, known in plans]
+        counts = hammer(served, clients=8, seconds=1.0)
+    check(counts)
+    assert counts["busy"] > 0
 
 
 def started(stack, folder, where, **options):

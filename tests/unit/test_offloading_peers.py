@@ -71,6 +71,16 @@ def answered(server, head, *, timeout_s=20.0, credentials=None):
         return torch.equal(logits, server.worker.stage.module(head.client(image)))
 
 
+def answered_unless_busy(server, head):
+    """One that may be refused while others ask as fast as they can."""
+    try:
+        return answered(server, head)
+    except RequestFailed as error:
+        if error.status != "RESOURCE_EXHAUSTED":
+            raise
+        return False
+
+
 def refusal(server, pieces, *, timeout=20.0):
     with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as caught:
         channel.stream_unary(METHOD)(iter(pieces), timeout=timeout)
@@ -204,7 +214,7 @@ def test_who_asks_and_does_not_listen_costs_no_memory(plan, head):
         for _ in range(4):
             peer = stack.enter_context(Peer(server.address))
             ask_and_do_not_listen(peer, b"SBRT", WINDOW // 64)
-        assert answered(server, head), "while they do not listen"
+        wait_until(lambda: answered_unless_busy(server, head))  # while they do not listen
         assert resident_mib() - before < GROWTH_MIB
 
 

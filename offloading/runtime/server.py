@@ -20,6 +20,9 @@ from offloading.runtime.worker import MOST_SECONDS, Worker
 
 LET_IN = 32  # requests at a time: each has a thread, so that who sends slowly keeps nobody waiting
 SPARE = 8  # threads that refuse the others, and tell how the server is
+# Of one connection, open or not yet listened to. Who reaches this limit may lose requests to a race
+# (he is told of a stream's end before the server has counted it): no honest peer should.
+STREAMS = 8 * LET_IN
 ARRIVAL_SECONDS = 10.0  # a message may take so long to arrive, and longer ...
 SLOWEST_BYTES_PER_S = 2**14  # ... as its size needs at this rate
 HANDSHAKE_MS = 10_000  # who connects and says nothing is let go
@@ -78,7 +81,7 @@ class Server:
             maximum_concurrent_rpcs=LET_IN + SPARE,
             options=[
                 ("grpc.max_receive_message_length", wire.CHUNK_BYTES),
-                ("grpc.max_concurrent_streams", LET_IN),  # no connection takes the spare ones
+                ("grpc.max_concurrent_streams", STREAMS),
                 ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
                 ("grpc.so_reuseport", 0),  # who comes second is told that the port is taken
             ],

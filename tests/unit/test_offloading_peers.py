@@ -207,7 +207,7 @@ def test_a_wrong_token_is_refused_before_a_message_is_waited_for(plan, head, who
         assert answered(server, head, credentials=Credentials(token="right"))
 
 
-def test_who_asks_and_does_not_listen_costs_no_memory(plan, head):
+def test_who_asks_and_does_not_listen_costs_little_memory(plan, head):
     with guarded(plan, "deaf") as server, ExitStack() as stack:
         assert answered(server, head)
         before = resident_mib()

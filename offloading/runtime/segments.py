@@ -13,7 +13,9 @@ from offloading.runtime.description import build_codec, build_defense, build_mod
 from offloading.runtime.errors import ArtefactError
 from offloading.runtime.manifest import Deployed, Manifest
 from splitbench.codec import Codec
+from splitbench.codecs.container import claimed_bytes
 from splitbench.codecs.float32 import Float32
+from splitbench.codecs.framed import FramedCodec
 from splitbench.defense import Defense
 from splitbench.deployment import ServerSide
 from splitbench.release import Tensors
@@ -162,12 +164,22 @@ def load_stage(folder: Path, *, trust: Sequence[str] = (), device: str = "cpu") 
     if segment > 1:
         module = assembly.later(segment)
         restore_state({"server": module}, state)
-        return Stage(manifest, BETWEEN, _freeze(module, device))
+        return Stage(manifest, _sized(BETWEEN, manifest), _freeze(module, device))
     defense = assembly.defense()
     parts = assembly.adapted(defense)
     restore_state({"server": parts.server, "defense": defense}, state)
     codec = defense.codec or build_codec(deployed.codec, trust=trust)
-    return Stage(manifest, codec, _freeze(ServerSide(defense, parts.server), device))
+    side = ServerSide(defense, parts.server)
+    return Stage(manifest, _sized(codec, manifest), _freeze(side, device))
+
+
+def _sized(codec: Codec, manifest: Manifest) -> Codec:
+    """The codec as a server reads with it: a few bytes must not decode to more than is planned."""
+    if not isinstance(codec, FramedCodec):
+        return codec
+    hop = manifest.segment - 1
+    planned = claimed_bytes(manifest.deployed.hops[hop])
+    return codec.at_most(max(planned, manifest.deployed.bounds[hop]))
 
 
 def state_of(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:

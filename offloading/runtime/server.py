@@ -2,6 +2,7 @@
 
 import hmac
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2
 
 from offloading.runtime import wire
 from offloading.runtime.errors import Refused, RequestFailed, WireError
@@ -17,8 +18,14 @@ from offloading.runtime.trace import now_ns
 from offloading.runtime.transport import METHOD, TOKEN_KEY, TOKEN_SCHEME, check_token
 from offloading.runtime.worker import MOST_SECONDS, Worker
 
-THREADS = 8  # requests that are read at a time
-WAITING = 4 * THREADS  # requests that are let in; others are refused at once
+LET_IN = 32  # requests at a time: each has a thread, so that who sends slowly keeps nobody waiting
+SPARE = 8  # threads that refuse the others, and tell how the server is
+# Of one connection, open or not yet listened to. Who reaches this limit may lose requests to a race
+# (he is told of a stream's end before the server has counted it): no honest peer should.
+STREAMS = 8 * LET_IN
+ARRIVAL_SECONDS = 10.0  # a message may take so long to arrive, and longer ...
+SLOWEST_BYTES_PER_S = 2**14  # ... as its size needs at this rate
+HANDSHAKE_MS = 10_000  # who connects and says nothing is let go
 LOCAL = ("localhost", "127.", "[::1]", "unix:", "unix-abstract:")
 _SERVICE, _, _NAME = METHOD.removeprefix("/").partition("/")
 
@@ -65,21 +72,34 @@ class Server:
 
     def __init__(self, worker: Worker, address: str, access: Access | None = None) -> None:
         self.worker = worker
+        self._patience_s = ARRIVAL_SECONDS + worker.stage.bound / SLOWEST_BYTES_PER_S
         self._token = (access or Access()).token
+        self._slots = threading.BoundedSemaphore(LET_IN)
+        self._readers = ThreadPoolExecutor(LET_IN, "reader")
         self._server = grpc.server(
-            ThreadPoolExecutor(THREADS),
-            maximum_concurrent_rpcs=WAITING,
+            ThreadPoolExecutor(LET_IN + SPARE),
+            maximum_concurrent_rpcs=LET_IN + SPARE,
             options=[
                 ("grpc.max_receive_message_length", wire.CHUNK_BYTES),
+                ("grpc.max_concurrent_streams", STREAMS),
+                ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
                 ("grpc.so_reuseport", 0),  # who comes second is told that the port is taken
             ],
         )
-        handler = grpc.stream_unary_rpc_method_handler(self._run)
-        self._server.add_generic_rpc_handlers(
-            [grpc.method_handlers_generic_handler(_SERVICE, {_NAME: handler})]
-        )
         self._health = health.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        handler = grpc.stream_unary_rpc_method_handler(self._run)
+        # No `Watch`: the names that it is asked about would be remembered for ever.
+        check = grpc.unary_unary_rpc_method_handler(
+            self._health.Check,
+            health_pb2.HealthCheckRequest.FromString,
+            health_pb2.HealthCheckResponse.SerializeToString,
+        )
+        self._server.add_generic_rpc_handlers(
+            [
+                grpc.method_handlers_generic_handler(_SERVICE, {_NAME: handler}),
+                grpc.method_handlers_generic_handler(health.SERVICE_NAME, {"Check": check}),
+            ]
+        )
         self.address = self._listen(address, access or Access())
 
     def start(self) -> None:
@@ -92,6 +112,7 @@ class Server:
         """Take no more requests; those that are being answered have so long to end."""
         self._health.enter_graceful_shutdown()
         self._server.stop(grace_s).wait()
+        self._readers.shutdown(wait=False)
 
     def _listen(self, address: str, access: Access) -> str:
         mask = os.umask(0o077) if address.startswith("unix:") else None  # the socket is the user's
@@ -112,9 +133,7 @@ class Server:
     def _run(self, pieces: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
         try:
             self._admit(context)
-            whole = self._read(pieces)
-            remaining = context.time_remaining()
-            return self.worker.answer(whole, received_ns=now_ns(), remaining_s=remaining)
+            return self._answered(pieces, context)
         except (Refused, RequestFailed) as error:
             context.abort(grpc.StatusCode[error.status], str(error))
             raise  # what `abort` does, too
@@ -128,6 +147,29 @@ class Server:
                 raise Refused("UNAUTHENTICATED", "the token is missing or wrong")
         if not context.time_remaining() <= MOST_SECONDS:
             raise Refused("INVALID_ARGUMENT", f"set a deadline of at most {MOST_SECONDS:.0f} s")
+
+    def _answered(self, pieces: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        if not self._slots.acquire(blocking=False):
+            raise Refused("RESOURCE_EXHAUSTED", f"too busy: {LET_IN} requests are let in at a time")
+        try:
+            whole = self._arrived(pieces, context.time_remaining())
+            remaining = context.time_remaining()
+            return self.worker.answer(whole, received_ns=now_ns(), remaining_s=remaining)
+        finally:
+            self._slots.release()
+
+    def _arrived(self, pieces: Iterator[bytes], remaining_s: float) -> bytes:
+        """The whole message, unless its sender dawdles.
+
+        Another thread reads: who waits for a chunk cannot be told to stop, but ends with the call.
+        """
+        reading = self._readers.submit(self._read, pieces)
+        try:
+            return reading.result(min(self._patience_s, remaining_s))
+        except TimeoutError as error:
+            raise Refused(
+                "DEADLINE_EXCEEDED", f"the message was not there after {self._patience_s:.0f} s"
+            ) from error
 
     def _read(self, pieces: Iterator[bytes]) -> bytes:
         first = next(pieces, b"")

@@ -14,6 +14,7 @@ from offloading.runtime.errors import WireError
 PHASES = (
     "head", "encode", "up", "decode", "queue", "middle", "tail", "down", "network", "failed",
 )  # fmt: skip
+_LAST = 2**63 - 1  # nanoseconds of a clock; beyond it differences are no numbers of milliseconds
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -62,8 +63,8 @@ class ServerTrace:
     def __post_init__(self) -> None:
         order = [self.received_ns, self.decoded_ns, self.started_ns, self.computed_ns]
         order += [self.computed_ns if self.sent_ns is None else self.sent_ns, self.replied_ns]
-        if order != sorted(order):
-            raise ValueError(f"the stamps {order} are not in order")
+        if order != sorted(order) or order[0] < 0 or order[-1] > _LAST:
+            raise ValueError("the stamps are not in order, or no times of a clock")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -80,7 +81,7 @@ class ServerTrace:
         for name, value in raw.items():
             wanted: Any = names.get(name)
             if wanted is None or isinstance(value, bool) or not isinstance(value, wanted):
-                raise WireError(f"a server says {name}={value!r}")
+                raise WireError(f"a server says {name:.20}={value!r:.80}")
         try:
             return cls(**raw)
         except (TypeError, ValueError) as error:

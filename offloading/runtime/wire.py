@@ -187,11 +187,18 @@ def read_reply(payload: bytes, *, classes: int) -> Reply:
     end = _NUMBER.size + size
     try:
         servers = json.loads(payload[_NUMBER.size : end])
-        (logits,) = _LOGITS.decode(payload[end:])
+        (logits,) = Float32(max_bytes=4 * classes).decode(payload[end:])
     except (CodecError, ValueError, RecursionError) as error:
         raise WireError(f"the reply is damaged: {error}") from error
     if logits.shape != (classes,) or logits.dtype != torch.float32:
         raise WireError(f"the reply has logits of shape {tuple(logits.shape)}, want {classes}")
-    if not isinstance(servers, list) or not all(isinstance(each, dict) for each in servers):
+    if not isinstance(servers, list) or not all(map(_is_plain, servers)):
         raise WireError("the reply does not say which servers answered")
     return Reply(logits.unsqueeze(0), tuple(servers))
+
+
+def _is_plain(server: object) -> bool:
+    """Names and numbers, which whoever passes them on can write again."""
+    return isinstance(server, dict) and all(
+        isinstance(v, str | int | None) for v in server.values()
+    )

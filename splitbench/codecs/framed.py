@@ -80,6 +80,12 @@ class FramedCodec(Codec):
         object.__setattr__(codec, "learnt", tuple(learnt))
         return codec
 
+    def at_most(self: F, max_bytes: int) -> F:
+        """The same codec with another `max_bytes`, for who knows which tensors will come."""
+        codec = copy.copy(self)
+        object.__setattr__(codec, "max_bytes", max_bytes)
+        return codec
+
     def part(self: F, index: int) -> F:
         """The codec of the tensor at this place, which knows what was learnt about that one."""
         return self.fitted(self.learnt[index : index + 1]) if self.learnt else self

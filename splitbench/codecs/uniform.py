@@ -108,10 +108,13 @@ class Uniform(FramedCodec):
         start = 0 if self.clip is not None else 8 * groups
         codes = torch.from_numpy(unpack(body[start:], count, self.bits).astype(np.float64))
         if self.clip is None:
-            ends = torch.from_numpy(np.frombuffer(body[:start], "<f4").astype(np.float64))
+            sent = np.frombuffer(body[:start], "<f4")
+            if not np.isfinite(sent).all():  # before a cast, which warns of some kinds of NaN
+                raise CodecError("a transmitted range is not finite")
+            ends = torch.from_numpy(sent.astype(np.float64))
             low, high = ends.reshape(1, groups, 2, 1).unbind(2)
-            if not bool((torch.isfinite(ends).all()) & (low <= high).all()):
-                raise CodecError("a transmitted range is not finite or upside down")
+            if not bool((low <= high).all()):
+                raise CodecError("a transmitted range is upside down")
             grid = Grid(low, high, 2**self.bits, ends=True)
         else:
             grid = self._fixed_grid(codes)

@@ -1,7 +1,10 @@
 """Small deployments, exported and served within the test's process, over a unix socket."""
 
 import itertools
+import os
+import time
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -23,6 +26,7 @@ from splitbench.split import Cuttable
 
 LENET = {"_target_": "splitbench.models.LeNet5", "_partial_": True, "mean": 0.4, "std": 0.3}
 RESIDUAL = {"_target_": "runtime_world.Residual"}
+LINGERING = {"_target_": "runtime_world.Lingering"}
 _NUMBERS = itertools.count()
 
 
@@ -42,6 +46,33 @@ class Residual(nn.Module):
         values = self.stem(images)
         more = self.norm(self.conv2(self.relu(self.conv1(values))))
         return self.head(torch.relu(more + values).mean((2, 3)))
+
+
+@torch.fx.wrap
+def linger(values):
+    """Compute for half a minute where a file asks for it, and say when that begins and ends."""
+    asked = Path(os.environ.get("RUNTIME_WORLD_LINGER", "/nobody/asks"))
+    if asked.exists():
+        asked.with_suffix(".began").touch()
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            torch.ones(64, 64) @ torch.ones(64, 64)
+        asked.with_suffix(".ended").touch()
+    return values
+
+
+class Lingering(nn.Module):
+    """Takes its time behind the stem."""
+
+    def __init__(self, *, image_shape=(1, 28, 28), classes=10):
+        super().__init__()
+        with isolated(stream(0, "lingering")):
+            self.stem = nn.Conv2d(image_shape[0], 2, 3, stride=4)
+            self.head = nn.Linear(2, classes)
+        self.eval()
+
+    def forward(self, images):
+        return self.head(linger(self.stem(images)).mean((2, 3)))
 
 
 def images(count=3, shape=(1, 28, 28)):
@@ -81,7 +112,7 @@ def deployment(model, cut, *, defense=None, codec=None, fit=None):
 
 
 def exported(root, made, *, model=LENET, **options):
-    trust = ["runtime_world"] if model is RESIDUAL else []
+    trust = ["runtime_world"] if model in (RESIDUAL, LINGERING) else []
     folder = root / f"plan{next(_NUMBERS)}"
     export(made, folder, model=model, images=images(1), classes=10, trust=trust, **options)
     return folder

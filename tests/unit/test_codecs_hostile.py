@@ -219,6 +219,7 @@ def test_each_field_of_the_header_has_its_own_complaint(position, value, sentenc
         (Float16(), struct.pack("<4e", 0, 1, float("inf"), 2)),
         (Uniform(bits=8), struct.pack("<2f", 1, 0) + bytes(4)),
         (Uniform(bits=8), struct.pack("<2f", 0, float("inf")) + bytes(4)),
+        (Uniform(bits=8), bytes.fromhex("0100807f") * 2 + bytes(4)),  # NaN that a cast warns of
         (Uniform(bits=3, clip=(0, 1)), b"\xff\xff"),
         (ChannelSubset(dropped=0.5), b"\x07" + bytes(8)),
         (TopK(fraction=0.5), b"\x07" + bytes(8)),

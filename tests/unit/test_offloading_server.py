@@ -1,11 +1,11 @@
 """What a server refuses, what its failure looks like, and that nothing else answers for it."""
 
-import subprocess
 import threading
 
 import grpc
 import pytest
 import torch
+from certificates import certificate
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -195,17 +195,10 @@ def test_only_who_shows_the_token_is_answered(plan, head):
 
 
 def test_with_a_certificate_nothing_is_said_in_clear(plan, head, tmp_path):
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    command += ["-nodes", "-keyout", key, "-out", certificate, "-days", "2"]
-    command += ["-subj", "/CN=segment", "-addext", "subjectAltName=DNS:segment"]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("there is no openssl to make a certificate")
-    access = Access(certificate=certificate, key=key)
+    made, key = certificate(tmp_path, "segment")
+    access = Access(certificate=made, key=key)
     with serving(plan, access=access, address=f"unix:{tmp_path}/tls") as guarded:
-        shown = Credentials(root=certificate, name="segment")
+        shown = Credentials(root=made, name="segment")
         assert asked(guarded, head, credentials=shown).request(images(1)).answered_by == "server"
         with pytest.raises(RequestFailed):
             asked(guarded, head, timeout_s=10.0).request(images(1))

@@ -9,6 +9,7 @@ from offloading.runtime import wire
 from offloading.runtime.errors import WireError
 from offloading.runtime.trace import ServerTrace, clock_name, phases_ns
 from offloading.runtime.transport import checked
+from splitbench.codecs.float32 import Float32
 
 WORDS = {"segment": 1, "plan": "0123456789abcdef", "request": b"r" * 16}
 
@@ -87,6 +88,22 @@ def test_a_reply_with_other_logits_is_refused():
         checked(replied(), asked, classes=4)
 
 
+@pytest.mark.parametrize("text", ["7", "{}", "[7]", '[{"a": [1]}]', '[{"a": NaN}]', "[" * 9999])
+def test_a_reply_whose_notes_are_no_names_and_numbers_is_refused(text):
+    logits = Float32().encode([LOGITS[0]])
+    with pytest.raises(WireError):
+        wire.read_reply(len(text).to_bytes(4, "little") + text.encode() + logits, classes=3)
+
+
+def test_a_reply_that_decodes_to_more_than_the_classes_is_refused_before_it_is_decoded():
+    body = wire.reply_payload(wire.Reply(torch.zeros(1, 2**20), ()))
+    codec = Float32(entropy=True)
+    small = body[:6] + codec.encode([torch.zeros(2**20)])
+    assert len(small) < 1000
+    with pytest.raises(WireError, match="max_bytes=12"):
+        wire.read_reply(small, classes=3)
+
+
 @given(st.binary(max_size=100))
 def test_a_reply_of_garbage_is_refused(garbage):
     with pytest.raises(WireError):
@@ -142,3 +159,7 @@ def test_stamps_out_of_order_or_of_another_kind_are_refused():
             ServerTrace.from_dict({**good, **change})
     with pytest.raises(WireError):
         ServerTrace.from_dict({k: v for k, v in good.items() if k != "clock"})
+    stamps = [name for name, value in good.items() if name.endswith("_ns") and value is not None]
+    for number in (10**400, 2**63, -1):
+        with pytest.raises(WireError, match="no times of a clock"):
+            ServerTrace.from_dict({**good, **dict.fromkeys(stamps, number)})

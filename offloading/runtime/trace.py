@@ -4,7 +4,7 @@ import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ class ServerTrace:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return asdict(self)
+        return dict(vars(self))
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "ServerTrace":
@@ -77,9 +77,8 @@ class ServerTrace:
         Raises:
             WireError: Other fields, or values that are no stamps.
         """
-        names = {field.name: field.type for field in fields(cls)}
         for name, value in raw.items():
-            wanted: Any = names.get(name)
+            wanted: Any = cls.__annotations__.get(name)
             if wanted is None or isinstance(value, bool) or not isinstance(value, wanted):
                 raise WireError(f"a server says {name:.20}={value!r:.80}")
         try:

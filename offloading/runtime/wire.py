@@ -8,8 +8,8 @@
 
 All integers are little-endian. The payload of a request is a codec's message. That of a reply is
 the length of a JSON document (u32), the document, which says what each server did and when, and the
-logits in the codec `Float32`. Nothing is allocated by what a header claims: chunks are counted as
-they come, up to what the plan allows.
+logits, four bytes each (IEEE 754, little-endian). Nothing is allocated by what a header claims:
+chunks are counted as they come, up to what the plan allows.
 """
 
 import json
@@ -19,13 +19,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from offloading.runtime.errors import WireError
-from splitbench.codec import CodecError
 from splitbench.codecs.container import MAX_SIZE
-from splitbench.codecs.float32 import Float32
 
 MAGIC = b"SBRT"
 VERSION = 1
@@ -36,7 +35,6 @@ _KINDS: tuple[Kind, ...] = ("request", "reply")
 _HEADER = struct.Struct("<4sBBBB8s16sII")
 _NUMBER = struct.Struct("<I")
 HEADER_BYTES = _HEADER.size + _NUMBER.size
-_LOGITS = Float32()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +139,9 @@ def payload_of(found: Header, rest: bytes) -> bytes:
 
 
 def chunks(whole: bytes, size: int = CHUNK_BYTES) -> Iterator[bytes]:
-    """A message in pieces; nothing is lost, and none is empty."""
+    """A message in pieces; nothing is lost, and none is empty. One that fits is not copied."""
+    if 0 < len(whole) <= size:
+        return iter((whole,))
     view = memoryview(whole)
     return (bytes(view[start : start + size]) for start in range(0, len(view), size))
 
@@ -153,13 +153,17 @@ def gathered(pieces: Iterable[bytes], *, most: int) -> bytes:
         WireError: An empty or an oversized piece.
         OverflowError: More than `most` bytes; what came so far is let go.
     """
-    kept = bytearray()
+    kept: bytes | bytearray = b""
     for piece in pieces:
         if not 0 < len(piece) <= CHUNK_BYTES:
             raise WireError(f"a chunk of {len(piece)} bytes: want 1 to {CHUNK_BYTES}")
         if len(kept) + len(piece) > most:
             raise OverflowError(f"more than {most} bytes, which no message of this plan has")
-        kept += piece
+        if kept:
+            kept = bytearray(kept) if isinstance(kept, bytes) else kept
+            kept += piece
+        else:
+            kept = piece  # most messages are one piece, which need not be copied
     return bytes(kept)
 
 
@@ -169,8 +173,11 @@ def reply_payload(reply: Reply) -> bytes:
     Raises:
         ValueError: The logits are not finite.
     """
+    logits = reply.logits[0].numpy().astype("<f4", copy=False)
+    if not np.isfinite(logits).all():
+        raise ValueError("a logit is NaN or infinite")
     notes = json.dumps(reply.servers, allow_nan=False).encode()
-    return b"".join([_NUMBER.pack(len(notes)), notes, _LOGITS.encode([reply.logits[0]])])
+    return b"".join([_NUMBER.pack(len(notes)), notes, logits.tobytes()])
 
 
 def read_reply(payload: bytes, *, classes: int) -> Reply:
@@ -187,14 +194,16 @@ def read_reply(payload: bytes, *, classes: int) -> Reply:
     end = _NUMBER.size + size
     try:
         servers = json.loads(payload[_NUMBER.size : end])
-        (logits,) = Float32(max_bytes=4 * classes).decode(payload[end:])
-    except (CodecError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise WireError(f"the reply is damaged: {error}") from error
-    if logits.shape != (classes,) or logits.dtype != torch.float32:
-        raise WireError(f"the reply has logits of shape {tuple(logits.shape)}, want {classes}")
+    if len(payload) - end != 4 * classes:
+        raise WireError(f"the reply has {len(payload) - end} bytes of logits, want {4 * classes}")
+    logits = np.frombuffer(payload, "<f4", offset=end).astype(np.float32)
+    if not np.isfinite(logits).all():
+        raise WireError("a logit of the reply is NaN or infinite")
     if not isinstance(servers, list) or not all(map(_is_plain, servers)):
         raise WireError("the reply does not say which servers answered")
-    return Reply(logits.unsqueeze(0), tuple(servers))
+    return Reply(torch.from_numpy(logits).unsqueeze(0), tuple(servers))
 
 
 def _is_plain(server: object) -> bool:

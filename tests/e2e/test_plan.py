@@ -17,8 +17,11 @@ RESULTS = Path(__file__).parents[2] / "results" / "adversaries.csv"
 
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory):
-    path = tmp_path_factory.mktemp("profile") / "profile.json"
-    words = ["image_shape=[1,28,28]", "classes=10", "runs=3", "warmup=1", f"out={path}"]
+    return profiled(tmp_path_factory.mktemp("profile") / "profile.json", "carrying=false")
+
+
+def profiled(path, *more):
+    words = ["image_shape=[1,28,28]", "classes=10", "runs=3", "warmup=1", f"out={path}", *more]
     assert main(["profile", "model=le_net5", *words]) == 0
     return path
 
@@ -45,8 +48,17 @@ def test_writes_a_plan_that_can_be_read_and_a_front(profile, tmp_path, capsys):
     assert (lines["kind"] == "front").sum() >= len(plans) - 1 > 0
     assert found["run"] == ["model=le_net5"]
     assert Profile.from_json(json.dumps(found["profile"])) == Profile.read(profile)
-    assert Profile.read(profile).carrying.up_ms > 0
-    assert "carry" in {phase.kind for each in plans for phase in each.phases}
+
+
+def test_what_the_runtime_takes_is_measured_and_counted(tmp_path, capsys):
+    made = profiled(tmp_path / "profile.json")
+    carrying = Profile.read(made).carrying
+    assert carrying.up_ms > 0
+    assert "the runtime takes" in " ".join(capsys.readouterr().out.split())
+    assert plan(made, tmp_path, "scenario=laptop_fiber") == 0
+    found = json.loads((tmp_path / "plan.json").read_text())
+    phases = Plan.from_dict(found["baselines"]["send raw image to the cloud"]).phases
+    assert [p.where for p in phases if p.kind == "carry"] == ["laptop>cloud", "cloud>laptop"]
 
 
 def test_leakage_and_payload_are_those_of_the_records(profile, tmp_path, capsys):

@@ -20,6 +20,7 @@ from splitbench.leaderboard.training_images import with_training_gap
 from splitbench.link import Link
 from splitbench.record import Record
 
+TRAINED = {"target": "", "train": " (training images)"}
 CUSTOM = "custom"  # the protocol of whoever changed a suite
 # Flags that say the number is wrong, or not yet what it should be: shown, but not ranked.
 UNRANKED = BROKEN | {
@@ -82,7 +83,8 @@ def boards(
     drafts = {key: _draft(groups[key], link, resamples) for key in sorted(groups)}
     _compare_auxiliary(drafts, resamples)
     _compare_training_images(drafts)
-    return tuple(_board(draft) for draft in drafts.values() if draft.rows)
+    found = sorted(drafts.items(), key=lambda d: (d[0][:-1], _auxiliary(d[1].record), d[0]))
+    return tuple(_board(draft) for _, draft in found if draft.rows)
 
 
 def _grouped(evidence: Iterable[Evidence]) -> dict[tuple[str, ...], list[Evidence]]:
@@ -109,7 +111,11 @@ def _by_auxiliary(
     groups: Mapping[tuple[str, ...], list[Evidence]],
 ) -> list[tuple[tuple[str, ...], list[Evidence]]]:
     """Groups with few auxiliary images first."""
-    return sorted(groups.items(), key=lambda g: (g[1][0].record.images.get("auxiliary", 0), g[0]))
+    return sorted(groups.items(), key=lambda g: (_auxiliary(g[1][0].record), g[0]))
+
+
+def _auxiliary(record: Record) -> int:
+    return record.images.get("auxiliary", 0)
 
 
 def _board_key(record: Record, but: str = "") -> tuple[str, ...]:
@@ -122,12 +128,16 @@ def _board_key(record: Record, but: str = "") -> tuple[str, ...]:
 
 @dataclass
 class _Draft:
-    """A board to be: rows and the evidence behind them, by system."""
+    """A board to be: rows and the evidence behind them, by system.
+
+    Where others differ in nothing but the number of auxiliary images, `suffix` says it.
+    """
 
     kept: list[Evidence]
     notes: tuple[str, ...]
     systems: Mapping[str, System]
     rows: Mapping[str, Row]
+    suffix: str = ""
 
     @property
     def record(self) -> Record:
@@ -174,6 +184,8 @@ def _compare_auxiliary(drafts: Mapping[tuple[str, ...], _Draft], resamples: int)
         sides = {size: (draft.rows, draft.systems) for size, draft in group.items()}
         for size, rows in data_gain(sides, resamples).items():
             group[size].rows = rows
+            if len(group) > 1:
+                group[size].suffix = f", {size:,} auxiliary images"
 
 
 def _compare_training_images(drafts: Mapping[tuple[str, ...], _Draft]) -> None:
@@ -197,7 +209,7 @@ def _board(draft: _Draft) -> Board:
     environments = {json.dumps(dict(e.record.environment), sort_keys=True) for e in kept}
     return Board(
         protocol=first.protocol,
-        data=first.cell.data + (" (training images)" if first.cell.target_role == "train" else ""),
+        data=f"{first.cell.data}{TRAINED[first.cell.target_role]}{draft.suffix}",
         model=first.cell.model,
         fingerprints=dict(first.data_fingerprints),
         rows=_ranked(draft.rows.values()),

@@ -82,6 +82,18 @@ def test_more_auxiliary_images_that_find_more_are_flagged_at_the_larger_size():
     assert flagged == {"sha1000": False, "sha2000": True}
 
 
+def test_boards_that_differ_in_the_number_of_auxiliary_images_say_it_and_come_in_its_order():
+    parts = [*with_auxiliary(0.4, 2000), *with_auxiliary(0.5, 1000), *with_auxiliary(0.3, 500)]
+    names = [board.data for board in boards(parts, resamples=200)]
+    assert [name.partition(", ")[2] for name in names] == [
+        "500 auxiliary images",
+        "1,000 auxiliary images",
+        "2,000 auxiliary images",
+    ]
+    (alone,) = boards(with_auxiliary(0.4, 2000), resamples=200)
+    assert "auxiliary" not in alone.data
+
+
 def test_the_gain_from_data_counts_per_doubling():
     flagged = flags_by_size(with_auxiliary(0.4, 100), with_auxiliary(0.5, 100 * 2**6))
     assert not any(flagged.values())

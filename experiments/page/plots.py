@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from plotly import graph_objects as go
 
 from experiments.page.drawing import QUIET, embedded, layout
-from experiments.page.words import between, percent, points, rate, series, size
+from experiments.page.words import adversary, between, percent, points, rate, series, size
 from splitbench.leaderboard import Board, Row
 
 # Told apart by shape and dash as well as by colour, and by all of them in grey print.
@@ -72,6 +72,34 @@ def lines_of(board: Board) -> tuple[Series, ...]:
     )
 
 
+def curves_of(board: Board, lines: Sequence[Series]) -> tuple[Series, ...]:
+    """What the figures draw: lines, or, where there is one cut, one through a defense's settings.
+
+    A line through a single cut would be a point, and a legend of all settings longer than a page.
+    """
+    if len(board.cuts) > 1:
+        return tuple(lines)
+    groups: dict[str, list[Row]] = {}
+    for line in lines:
+        for row in line.rows:
+            groups.setdefault(_family(row), []).append(row)
+    shift = 0 if lines and lines[0].number == 0 else 1
+    return tuple(
+        Series(name, tuple(sorted(rows, key=_leak)), number + shift, rows[0].naive)
+        for number, (name, rows) in enumerate(groups.items())
+    )
+
+
+def _family(row: Row) -> str:
+    """The defense without its setting, and the adversary if unusual."""
+    extra = adversary(row.message.threat)
+    return f"{row.kind} ({extra})" if extra else row.kind
+
+
+def _leak(row: Row) -> float:
+    return row.closed.mean if row.closed is not None else math.inf
+
+
 def _numbers(row: Row) -> list[tuple[str, float]]:
     found = []
     for part in row.setting.split():
@@ -84,12 +112,13 @@ def _numbers(row: Row) -> list[tuple[str, float]]:
 
 
 def figures(board: Board, lines: Sequence[Series]) -> dict[str, str]:
-    """JSON of each figure by name, safe inside a script element."""
+    """JSON of each figure by name, safe inside a script element; no depth with a single cut."""
     made = {
-        "depth": _depth(board, lines),
         "accuracy": _tradeoff(lines, _loss, "loss of accuracy (percentage points)"),
         "bytes": _bytes(lines),
     }
+    if len(board.cuts) > 1:
+        made["depth"] = _depth(board, lines)
     return {name: embedded(figure.to_plotly_json()) for name, figure in made.items()}
 
 
@@ -204,16 +233,16 @@ def _trace(line: Series, across: Callable[[Row], float | None], *, bars: bool) -
         name=html.escape(line.name),
         line={"color": line.colour, "dash": line.dash, "width": 2 if bars else 1},
         marker={"symbol": line.symbol, "size": 9, "color": line.colour},
-        text=[_hover(line, row) for _, row, _ in shown],
+        text=[_hover(row) for _, row, _ in shown],
         hovertemplate="%{text}<extra></extra>",
         visible=not line.naive,
     )
 
 
-def _hover(line: Series, row: Row) -> str:
+def _hover(row: Row) -> str:
     assert row.closed is not None
     parts = [
-        f"<b>{html.escape(line.name)}</b> at {html.escape(row.cut)}",
+        f"<b>{html.escape(series(row))}</b> at {html.escape(row.cut)}",
         f"leakage {rate(row.closed.mean)} ({between(row.closed)})",
     ]
     if row.closed_by is not None and row.raw is not None:

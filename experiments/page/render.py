@@ -60,7 +60,7 @@ def render(
     drawn = {
         f"{view.id}-{name}": Markup(figure)  # noqa: S704  # JSON with <, > and & escaped
         for view in views
-        for name, figure in figures(view.board, view.lines).items()
+        for name, figure in figures(view.board, view.curves).items()
     }
     name = "" if link is None else link.name
     table = base64.b64encode(to_csv(boards, link=name).encode()).decode()

@@ -1,7 +1,7 @@
 """What the page shows of one board."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -10,7 +10,7 @@ from experiments.page import words
 from experiments.page.flags import explain
 from experiments.page.gallery import Panel, Picture, data_uri, panels
 from experiments.page.operating import Line, operating
-from experiments.page.plots import Series, lines_of
+from experiments.page.plots import Series, curves_of, lines_of
 from splitbench.guarantee import Guarantee
 from splitbench.leaderboard import UNRANKED, Board, Entry, Inferred, Row
 from splitbench.record import Interval
@@ -47,12 +47,21 @@ class View:
 
     @cached_property
     def lines(self) -> tuple[Series, ...]:
-        """Lines of the figures, in the order of the legend."""
+        """Defenses with their settings and adversaries, each over the cuts."""
         return lines_of(self.board)
 
     @cached_property
+    def curves(self) -> tuple[Series, ...]:
+        """Lines of the figures, in the order of the legend."""
+        return curves_of(self.board, self.lines)
+
+    @cached_property
     def _by_row(self) -> dict[int, Series]:
-        return {id(row): line for line in self.lines for row in line.rows}
+        """The line of each row, drawn as that of its curve."""
+        look = {id(row): curve.number for curve in self.curves for row in curve.rows}
+        return {
+            id(row): replace(line, number=look[id(row)]) for line in self.lines for row in line.rows
+        }
 
     @cached_property
     def lead(self) -> list[str]:

@@ -15,7 +15,7 @@ from attacks.likelihood_selection import LikelihoodSelection
 from experiments.page import words
 from experiments.page.flags import BY_NAME, FLAGS, explain
 from experiments.page.gallery import data_uri, panels
-from experiments.page.plots import embedded, figures, lines_of
+from experiments.page.plots import curves_of, embedded, figures, lines_of
 from experiments.page.render import render
 from experiments.page.tables import to_csv, to_markdown
 from splitbench.leaderboard import UNRANKED, Evidence, boards
@@ -468,3 +468,19 @@ def test_intervals_are_given_as_from_to():
 
 def test_the_attack_that_chooses_is_named_as_its_class_is():
     assert LikelihoodSelection.__name__ == words.SELECTION
+
+
+def test_at_a_single_cut_a_line_joins_the_settings_of_a_defense():
+    (board,) = made(cuts=CUTS[-1:], targets=40)
+    lines = lines_of(board)
+    curves = curves_of(board, lines)
+    drawn = figures(board, curves)
+    assert "depth" not in drawn
+    assert sum(len(curve.rows) for curve in curves) == len(board.rows) == len(lines)
+    assert len({curve.name for curve in curves}) == len(curves) < len(lines)
+    for curve, trace in zip(curves, json.loads(drawn["accuracy"])["data"], strict=True):
+        assert {row.kind for row in curve.rows} == {curve.name.partition(" (")[0]}
+        assert trace["y"] == sorted(trace["y"])
+    page = render([board])
+    assert "Leakage against depth" not in visible(page)
+    assert len([a for a in read(page).all("button") if "data-line" in a]) == len(curves)

@@ -198,7 +198,9 @@ def _scatter(checks: Checks) -> Drawing:
         name="measured",
         figure=figure,
         reading=f"Predictions of {len(shown)} placements are off by "
-        f"{sum(errors) / len(errors):.1%} on average; on the dotted line they would be exact.",
+        f"{sum(errors) / len(errors):.1%} on average; on the dotted line they would be exact."
+        if len(shown) > 1
+        else f"The prediction is off by {errors[0]:.1%}; on the dotted line it would be exact.",
         keys=tuple(Key(p.name, "var(--s1)", str(n)) for n, p in enumerate(shown, start=1)),
         rests=f"• measured: {checks.conditions}. The prediction is for the machine of the "
         "measurement, not for the tiers of the scenario",

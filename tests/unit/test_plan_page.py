@@ -343,7 +343,7 @@ def test_what_was_measured_and_simulated_since_stands_beside_what_was_predicted(
     page = render(report.asked, report.outcome, report.doubts, checks=found)
     assert {"checks", "figure-measured", "figure-tail"} <= {*read(page).ids}
     text = visible(page)
-    assert "off by 50.0% on average" in text
+    assert "The prediction is off by 50.0%" in text
     assert "One request in twenty takes longer than 50 ms" in text
 
 

@@ -10,3 +10,8 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that start processes first: at the end, one worker would be alone with the longest."""
+    items.sort(key=lambda item: "e2e" not in item.path.parts)

@@ -57,6 +57,18 @@ def operating(board: Board) -> list[Line]:
     ]
 
 
+def tuning(lines: list[Line]) -> str:
+    """Whether all had the same choice; who could choose among more had more luck."""
+    counts = sorted({line.settings for line in lines})
+    if len(counts) == 1:
+        many = "one setting" if counts == [1] else f"{counts[0]} settings"
+        return f"Every defense had the same budget for tuning: {many}."
+    return (
+        f"Defenses were tuned unequally, at {counts[0]} to {counts[-1]} settings: those with more "
+        "have a small advantage."
+    )
+
+
 def as_markdown(board: Board, plain: Callable[[str], str]) -> list[str]:
     """A sentence and a table; nothing where nothing was defended.
 
@@ -75,7 +87,7 @@ def as_markdown(board: Board, plain: Callable[[str], str]) -> list[str]:
     text = (
         "At equal accuracy: the least leakage among the settings that were run and that lose no "
         "more than so many points of accuracy, with payload, time of the client, formal guarantee "
-        "where there is one, and flags."
+        f"where there is one, and flags. {tuning(lines)}"
     )
     return [text, "\n".join(rows)]
 

@@ -14,7 +14,7 @@ from experiments.page.drawing import asset
 from experiments.page.expenses import EXPENSES
 from experiments.page.flags import FLAGS, Flag, explain
 from experiments.page.marks import DASH_ARRAYS, SHAPES
-from experiments.page.operating import HEADINGS
+from experiments.page.operating import HEADINGS, tuning
 from experiments.page.plots import figures
 from experiments.page.tables import to_csv
 from experiments.page.view import View
@@ -70,6 +70,7 @@ def render(
         details=DETAILS,
         expenses=EXPENSES,
         prices=HEADINGS,
+        tuning=tuning,
         quality=QUALITY_DIGITS,
         threats=_threats(boards),
         flag_counts=_flag_counts(boards),

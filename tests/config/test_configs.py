@@ -1,5 +1,6 @@
 """Every option of every group, and every experiment, composes and builds what it describes."""
 
+from collections import Counter
 from functools import cache
 from importlib.util import find_spec
 from itertools import product
@@ -365,6 +366,18 @@ def test_a_mistake_ends_the_command_before_any_work(mistake, tmp_path, capsys, m
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert not list(tmp_path.rglob("*.json"))
+
+
+def test_every_defense_is_tuned_with_the_same_budget():
+    sweep = OmegaConf.load(CONFIGS / "experiment" / "defenses.yaml").hydra.sweeper
+    parser = OverridesParser.create()
+    words = [f"{key}={values}" for key, values in sweep.params.items()]
+    swept = expand(parser.parse_overrides(words), configured=len(words), also=sweep.also)
+    budgets = Counter(job[0].removeprefix("defense=") for job in swept)
+    assert budgets.pop("none") == 1
+    assert set(budgets.values()) == {4}
+    untuned = {"none", "secret_rotation", "secret_permutation"}  # a key has no knob
+    assert {*budgets} == {*options("defense")} - untuned
 
 
 def test_a_class_that_does_not_exist_is_one_sentence():

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from experiments.page.operating import HEADINGS, operating
+from experiments.page.operating import HEADINGS, operating, tuning
 from experiments.page.render import render
 from experiments.page.tables import to_markdown
 from splitbench.leaderboard import DROPS, UNRANKED, families
@@ -68,6 +68,16 @@ def test_the_page_and_the_table_show_every_price(board):
         assert f"| {heading} |" in table
     line = next(line for line in operating(board) if line.cut == "relu3")
     assert line.points[-1].setting in table
+
+
+def test_unequal_budgets_for_tuning_are_said(board):
+    lines = operating(board)
+    assert {line.settings for line in lines} == {1, 2}
+    assert "unequally, at 1 to 2 settings" in tuning(lines)
+    assert tuning(lines) in to_markdown([board])
+    assert tuning(lines) in render([board])
+    alike = [line for line in lines if line.settings == 2]
+    assert tuning(alike) == "Every defense had the same budget for tuning: 2 settings."
 
 
 def test_where_nothing_is_defended_nothing_is_said():

@@ -99,30 +99,30 @@ def narrowing(spec: TensorSpec, channels: int, stride: int) -> nn.Module:
     """A linear map from features of this shape to few channels, over patches of positions.
 
     Raises:
-        ValueError: The features are neither image-like nor tokens nor a vector.
+        ValueError: The features are neither image-like nor tokens nor a vector, or have fewer
+            channels.
     """
-    available, kept = _available(spec), kept_channels(spec, channels)
+    available = _available(spec)
+    if channels > available:
+        raise ValueError(
+            f"channels={channels}: '{spec.name}' has {available}, and a bottleneck is no wider "
+            "than what it narrows; choose fewer, or another cut"
+        )
     if len(spec.shape) == 3:
         side = _side(spec, stride)
         height, width = spec.shape[1:]
         return nn.Sequential(
             nn.ZeroPad2d((0, -width % side, 0, -height % side)),  # patches cover the border too
-            nn.Conv2d(available, kept, kernel_size=side, stride=side),
+            nn.Conv2d(available, channels, kernel_size=side, stride=side),
         )
-    return nn.Linear(available, kept)
-
-
-def kept_channels(spec: TensorSpec, channels: int) -> int:
-    """How many of a tensor's channels remain: `channels`, where there are as many."""
-    return min(channels, _available(spec))
+    return nn.Linear(available, channels)
 
 
 def _widen(spec: TensorSpec, channels: int, stride: int) -> nn.Module:
-    kept = kept_channels(spec, channels)
     if len(spec.shape) == 3:
         c, h, w = spec.shape
-        return WidenImages(kept, (c, h, w), side=_side(spec, stride))
-    return WidenVectors(kept, _available(spec))
+        return WidenImages(channels, (c, h, w), side=_side(spec, stride))
+    return WidenVectors(channels, _available(spec))
 
 
 def _side(spec: TensorSpec, stride: int) -> int:

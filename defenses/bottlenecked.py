@@ -31,7 +31,8 @@ class Bottlenecked(Defense, ABC):
         """Put the bottleneck on the client and an adapter on the server; both are copies.
 
         Raises:
-            ValueError: A tensor of the cut is neither image-like nor tokens nor a vector.
+            ValueError: A tensor of the cut is neither image-like nor tokens nor a vector, or has
+                fewer channels.
         """
         specs = split.cut.tensors
         size = {"channels": self.channels, "stride": self.stride}

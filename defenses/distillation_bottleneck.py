@@ -53,8 +53,8 @@ class DistillationBottleneck(Distilled):
       `VariationalBottleneck`.
 
     Args:
-        channels: Released channels (image-like features) or values per token or vector, >= 1;
-            where the cut has fewer, as many as there are.
+        channels: Released channels (image-like features) or values per token or vector, >= 1,
+            and at most as many as the cut has.
         stride: Side of the patches that become one released position, >= 1. Features without
             height and width have none.
         epochs: Epochs of distillation, >= 1.

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from defenses.bottleneck import kept_channels
 from defenses.distillation import Distilled, Teacher
 from defenses.fine_tuning import fine_tune
 from defenses.learned_prior import LearnedPrior
@@ -41,8 +40,8 @@ class EntropicStudent(Distilled):
 
     Args:
         beta: Price of a bit, > 0.
-        channels: Released channels (image-like features) or values per token or vector, >= 1;
-            where the cut has fewer, as many as there are.
+        channels: Released channels (image-like features) or values per token or vector, >= 1,
+            and at most as many as the cut has.
         stride: Side of the patches that become one released position, >= 1.
         epochs: Epochs of the first stage, >= 1.
         finetune_epochs: Epochs of the second stage, >= 0.
@@ -119,10 +118,11 @@ class EntropicStudent(Distilled):
         """Put the bottleneck at the cut, and a prior for each tensor that comes out of it.
 
         Raises:
-            ValueError: A tensor of the cut is neither image-like nor tokens nor a vector.
+            ValueError: A tensor of the cut is neither image-like nor tokens nor a vector, or has
+                fewer channels.
         """
-        kept = [kept_channels(spec, self.channels) for spec in split.cut.tensors]
-        self.priors = nn.ModuleList(LearnedPrior(channels=n, limit=LIMIT) for n in kept)
+        priors = (LearnedPrior(channels=self.channels, limit=LIMIT) for _ in split.cut.tensors)
+        self.priors = nn.ModuleList(priors)
         return super().adapt(split)
 
     def fit(

@@ -104,7 +104,8 @@ class LocalDp(LearntBuffers, FineTunedServer, ABC):
         """Put a bottleneck between copies of both sides, where there is one.
 
         Raises:
-            ValueError: A tensor of the cut is neither image-like nor tokens nor a vector.
+            ValueError: A tensor of the cut is neither image-like nor tokens nor a vector, or has
+                fewer channels.
         """
         if self.channels is None:
             return split

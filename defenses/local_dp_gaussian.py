@@ -8,7 +8,7 @@ from torch import Tensor
 
 from defenses.local_dp import LocalDp
 from defenses.noise_laws import gaussian_cell_surprise, gaussian_surprise
-from splitbench.gaussian_dp import mu_of
+from splitbench.gaussian_dp import classic_mu_of, mu_of
 from splitbench.guarantee import Guarantee, local_privacy
 from splitbench.release import Tensors
 from splitbench.rng import normal_like
@@ -30,6 +30,9 @@ class LocalDpGaussian(LocalDp):
     Args:
         epsilon: Of one message, finite, > 0.
         delta: Of one message, in (0, 1).
+        calibration: ``analytic`` adds the least noise that keeps the promise; ``classic`` as much
+            as the textbook formula wants, which is proven for epsilon up to 1 only and refused
+            beyond.
         clip: C, > 0; None takes the median norm on the train role. It depends on no input that is
             sent, and on nothing but training images.
         channels: Released channels (image-like features) or values per token or vector, >= 1,
@@ -61,6 +64,8 @@ class LocalDpGaussian(LocalDp):
         calibration and optimal denoising". ICML 2018. arXiv:1805.06530
         Mironov. "On significance of the least significant bits for differential privacy". CCS
         2012. doi:10.1145/2382196.2382264
+        Dwork, Roth. "The algorithmic foundations of differential privacy". Foundations and Trends
+        in Theoretical Computer Science 2014. doi:10.1561/0400000042
 
     Example:
         >>> defense = LocalDpGaussian(epsilon=8.0)
@@ -77,6 +82,7 @@ class LocalDpGaussian(LocalDp):
         *,
         epsilon: float,
         delta: float = 1e-5,
+        calibration: Literal["analytic", "classic"] = "analytic",
         clip: float | None = None,
         channels: int | None = None,
         stride: int = 1,
@@ -95,12 +101,18 @@ class LocalDpGaussian(LocalDp):
         )
         if not 0 < delta < 1:
             raise ValueError(f"delta={delta}: must lie between 0 and 1, both excluded")
+        if calibration not in ("analytic", "classic"):
+            raise ValueError(f"calibration={calibration!r}: choose 'analytic' or 'classic'")
+        if calibration == "classic":
+            classic_mu_of(epsilon=epsilon, delta=delta)
         self.delta = delta
+        self.calibration = calibration
 
     @property
     def mu(self) -> float:
         """Sensitivity over standard deviation of the noise."""
-        return mu_of(epsilon=self.epsilon, delta=self.delta)
+        found = classic_mu_of if self.calibration == "classic" else mu_of
+        return found(epsilon=self.epsilon, delta=self.delta)
 
     @property
     def relative_std(self) -> float:

@@ -41,8 +41,8 @@ class VariationalBottleneck(Bottlenecked):
 
     Args:
         beta: Price of a nat, > 0.
-        channels: Released channels (image-like features) or values per token or vector, >= 1;
-            where the cut has fewer, as many as there are.
+        channels: Released channels (image-like features) or values per token or vector, >= 1,
+            and at most as many as the cut has.
         stride: Side of the patches that become one released position, >= 1.
         finetune_epochs: Epochs of training, >= 0; 0 leaves the bottleneck as it was drawn.
         learning_rate: First step size (Adam, cosine decay), > 0.

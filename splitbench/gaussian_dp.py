@@ -4,12 +4,14 @@ Everything here depends on one number, ``mu = sensitivity / noise_std``: how man
 deviations of the noise the two most different inputs lie apart. A mechanism is mu-GDP if telling
 two inputs apart is no easier than telling N(0, 1) from N(mu, 1); k messages have ``mu sqrt(k)``.
 
-The classic formula ``sensitivity * sqrt(2 ln(1.25 / delta)) / epsilon`` is not here: it holds for
-epsilon below 1 only, and asks for more noise than is needed even there.
+The classic formula, which most code has, is here to be compared with: it asks for more noise than
+is needed, and holds for epsilon up to 1 only.
 
 References:
     Balle, Wang. "Improving the Gaussian mechanism for differential privacy: analytical calibration
     and optimal denoising". ICML 2018. arXiv:1805.06530
+    Dwork, Roth. "The algorithmic foundations of differential privacy". Foundations and Trends in
+    Theoretical Computer Science 2014, theorem A.1. doi:10.1561/0400000042
     Dong, Roth, Su. "Gaussian differential privacy". Journal of the Royal Statistical Society B
     2022. arXiv:1905.02383
 """
@@ -95,6 +97,26 @@ def noise_std(*, epsilon: float, delta: float, sensitivity: float) -> float:
     if not (sensitivity > 0 and math.isfinite(sensitivity)):
         raise ValueError(f"sensitivity={sensitivity}: must be positive and finite")
     return sensitivity / mu_of(epsilon=epsilon, delta=delta)
+
+
+def classic_mu_of(*, epsilon: float, delta: float) -> float:
+    """What the classic formula takes for `mu_of`: ``epsilon / sqrt(2 ln(1.25 / delta))``.
+
+    Args:
+        epsilon: In (0, 1].
+        delta: In (0, 1).
+
+    Raises:
+        ValueError: A value is out of its range; for epsilon > 1 the formula has no proof, and for
+            large ones it promises more than its noise keeps.
+    """
+    _log_probability(delta)
+    if not 0 < epsilon <= 1:
+        raise ValueError(
+            f"epsilon={epsilon}: the classic formula of Gaussian noise is proven for epsilon up to "
+            "1 only; calibrate analytically"
+        )
+    return epsilon / math.sqrt(2 * math.log(1.25 / delta))
 
 
 def _log_delta(epsilon: float, mu: float) -> float:

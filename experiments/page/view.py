@@ -19,6 +19,7 @@ TEASED = 7  # cuts in the teaser: with the original, two lines of four
 REASONS = {
     "lpips": "LPIPS",
     "ssim": "SSIM",
+    "ms_ssim": "MS-SSIM",
     "psnr_db": "PSNR",
     "top1": "Top-1",
     "accuracy": "Accuracy",

@@ -74,6 +74,18 @@ def test_gaussian_noise_has_the_deviation_that_epsilon_and_delta_ask_for():
     assert stats.kstest(sent.flatten(), stats.norm(scale=2 * C * 3.730632).cdf).pvalue > 0.01
 
 
+def test_classic_noise_is_more_than_is_needed_and_its_promise_is_composed_as_it_is():
+    classic = LocalDpGaussian(epsilon=1.0, clip=C, calibration="classic")
+    assert classic.relative_std == pytest.approx(2 * math.sqrt(2 * math.log(1.25 / 1e-5)))
+    assert classic.relative_std > 1.29 * LocalDpGaussian(epsilon=1.0, clip=C).relative_std
+    assert classic.guarantee().mu == pytest.approx(2 / classic.relative_std)
+
+
+def test_the_classic_formula_is_refused_beyond_an_epsilon_of_one():
+    with pytest.raises(ValueError, match="epsilon up to 1 only; calibrate analytically"):
+        LocalDpGaussian(epsilon=1.5, calibration="classic")
+
+
 def test_sixteen_messages_together_have_the_noise_of_the_composed_promise():
     """O37: what the adversary pools is one message with mu four times as large."""
     defense = LocalDpGaussian(epsilon=1.0, clip=C)

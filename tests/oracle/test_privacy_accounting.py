@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from splitbench.gaussian_dp import delta_of, epsilon_of, mu_of, noise_std
+from splitbench.gaussian_dp import classic_mu_of, delta_of, epsilon_of, mu_of, noise_std
 from splitbench.guarantee import NO_GUARANTEE, local_privacy
 from splitbench.guessing import bounded_guess, gaussian_guess, gaussian_reconstruction
 from splitbench.rng import stream
@@ -63,11 +63,24 @@ def test_less_epsilon_or_delta_asks_for_more_noise():
     assert noise_std(epsilon=1, delta=1e-5, sensitivity=7) == pytest.approx(7 * 3.730632, rel=1e-6)
 
 
+@given(epsilon=st.floats(1e-3, 1.0), log_delta=st.floats(math.log(1e-30), math.log(0.5)))
+def test_up_to_epsilon_one_the_classic_formula_asks_for_more_noise_than_is_needed(
+    epsilon, log_delta
+):
+    delta = math.exp(log_delta)
+    mu = classic_mu_of(epsilon=epsilon, delta=delta)
+    assert mu == pytest.approx(epsilon / math.sqrt(2 * math.log(1.25 / delta)))
+    assert mu < mu_of(epsilon=epsilon, delta=delta)
+    assert delta_of(epsilon=epsilon, mu=mu) < delta
+
+
 def test_above_epsilon_one_the_classic_formula_would_ask_for_too_little_noise():
-    """Why it does not exist here: at some epsilon it promises what it does not keep."""
+    """Why it is refused there: at some epsilon it promises what it does not keep."""
     epsilon, delta = 50.0, 1e-5
     classic = math.sqrt(2 * math.log(1.25 / delta)) / epsilon
     assert delta_of(epsilon=epsilon, mu=1 / classic) > 10 * delta
+    with pytest.raises(ValueError, match="classic formula"):
+        classic_mu_of(epsilon=epsilon, delta=delta)
 
 
 def test_enough_privacy_without_any_epsilon_costs_none():
@@ -82,6 +95,8 @@ def test_enough_privacy_without_any_epsilon_costs_none():
         (lambda: delta_of(epsilon=1, mu=math.inf), "mu=inf"),
         (lambda: mu_of(epsilon=1, delta=0), "no Gaussian noise has delta 0"),
         (lambda: epsilon_of(delta=1, mu=1), "delta=1"),
+        (lambda: classic_mu_of(epsilon=1, delta=0), "no Gaussian noise has delta 0"),
+        (lambda: classic_mu_of(epsilon=0, delta=0.1), "epsilon=0"),
         (lambda: noise_std(epsilon=1, delta=0.1, sensitivity=0), "sensitivity=0"),
         (lambda: bounded_guess(epsilon=-1, candidates=2), "epsilon=-1"),
         (lambda: bounded_guess(epsilon=1, candidates=0), "candidates=0"),

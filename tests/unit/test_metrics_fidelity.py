@@ -6,6 +6,7 @@ import torch
 
 from splitbench.metrics.independent_accuracy import IndependentAccuracy
 from splitbench.metrics.mean_squared_error import MeanSquaredError
+from splitbench.metrics.multi_scale_similarity import MultiScaleSimilarity
 from splitbench.metrics.peak_signal_to_noise import PeakSignalToNoise
 from splitbench.metrics.structural_similarity import StructuralSimilarity
 from splitbench.rng import stream
@@ -38,6 +39,21 @@ def test_structural_similarity_names_the_window_that_does_not_fit():
     x = pictures(1, 1, 30, 10)
     with pytest.raises(ValueError, match="11 x 11 pixels, larger than the 30 x 10 images"):
         StructuralSimilarity()(x, x)
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (176, 175)])
+def test_multi_scale_similarity_names_the_size_that_it_needs(shape):
+    x = pictures(1, 1, *shape)
+    with pytest.raises(ValueError, match=rf"176 x 176 pixels, the images have {shape[0]} x"):
+        MultiScaleSimilarity()(x, x)
+
+
+def test_multi_scale_similarity_of_flat_images_is_their_luminance_to_the_coarsest_weight():
+    one, other = 0.3, 0.8
+    flat = torch.full((1, 1, 176, 176), one, dtype=torch.float64)
+    luminance = (2 * one * other + 1e-4) / (one**2 + other**2 + 1e-4)
+    found = MultiScaleSimilarity()(flat, torch.full_like(flat, other))
+    assert found.item() == pytest.approx(luminance**0.1333, abs=1e-7)  # weights are float32
 
 
 def test_structural_similarity_of_float32_images_is_computed_in_float64():

@@ -153,7 +153,8 @@ def check_state_round_trip(attack: Attack) -> None:
         heir = heir.with_parts(trial.attack.parts())
     heir.import_state(load(save(state)), world.surface("fit", trial.surfaces[0].threat))
     assert heir.fitted, "import_state leaves it unfitted: set self.fitted = True"
-    assert torch.equal(recover(heir, world)[0], trial.guess), (
+    # Not equal to the last bit: sums are rounded by how a matrix lies in memory.
+    assert torch.allclose(recover(heir, world)[0], trial.guess, atol=1e-4), (
         "guesses otherwise after export_state and import_state: export all that recover uses"
     )
 

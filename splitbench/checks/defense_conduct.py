@@ -20,7 +20,7 @@ def check_off_is_identity(defense: Defense, world: DefenseWorld) -> None:
     """With the keywords in `off` the release equals the undefended one."""
     if defense.off is None:
         return
-    deployed = world.deploy(rebuilt(defense, **defense.off))
+    deployed = world.fitted(rebuilt(defense, **defense.off))
     sent = deployed.release(world.targets, generator=stream(0, "message")).tensors
     assert equal(sent, world.features(world.targets)), (
         f"off = {defense.off} still changes the release: correct the defense, or set off = None"
@@ -31,7 +31,7 @@ def check_has_effect(defense: Defense, world: DefenseWorld) -> None:
     """The release differs from the undefended one, unless the defense says that it is off."""
     if defense.off == {}:
         return
-    deployed = world.deploy(defense)
+    deployed = world.fitted(defense)
     sent = deployed.release(world.targets, generator=stream(0, "message")).tensors
     assert not equal(sent, world.features(world.targets)), (
         f"{defense!r} releases the undefended features: with these settings it defends nothing; "
@@ -65,7 +65,7 @@ def check_more_is_more(defense: Defense, world: DefenseWorld) -> None:
 
 def check_state_dict_round_trip(defense: Defense, world: DefenseWorld) -> None:
     """A fresh defense that loads what a fitted one stored releases the same."""
-    fitted = world.deploy(defense)
+    fitted = world.fitted(defense)
     again = rebuilt(defense)
     with isolated(stream(1, "defense", "initialisation")):
         parts = again.adapt(copy.deepcopy(world.split))
@@ -94,7 +94,7 @@ def check_state_dict_round_trip(defense: Defense, world: DefenseWorld) -> None:
 
 def check_server_still_runs(defense: Defense, world: DefenseWorld) -> None:
     """The server turns what was released into finite logits."""
-    deployed = world.deploy(defense)
+    deployed = world.fitted(defense)
     release = deployed.release(world.targets, generator=stream(0, "message"))
     try:
         logits = deployed.predict(release)
@@ -110,7 +110,7 @@ def check_server_still_runs(defense: Defense, world: DefenseWorld) -> None:
 
 def check_changes_client_is_honest(defense: Defense, world: DefenseWorld) -> None:
     """A defense that says that it leaves the client alone does."""
-    deployed = world.deploy(defense)
+    deployed = world.fitted(defense)
     if defense.changes_client:
         return
     assert equal(deployed.features(world.targets), world.features(world.targets)), (
@@ -154,7 +154,7 @@ def turned(value: object, direction: str) -> tuple[int | float, int | float]:
 def _explained(defense: Defense, world: DefenseWorld, seed: int) -> float:
     """Share of the undefended features' variance that the release explains linearly."""
     images = world.train.images()
-    deployed = world.deploy(defense, seed=seed)
+    deployed = world.fitted(defense, seed=seed)
     sent = deployed.release(images, generator=stream(seed, "message")).flat().double()
     truth = torch.cat([f.flatten(1) for f in world.features(images)], dim=1).double()
     truth = truth - truth.mean(0)

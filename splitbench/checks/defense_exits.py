@@ -7,7 +7,7 @@ from splitbench.rng import stream
 
 def check_who_stays_sends_nothing(defense: Defense, world: DefenseWorld) -> None:
     """What the device answers by itself leaves no trace in the release but its absence."""
-    deployed = world.deploy(defense)
+    deployed = world.fitted(defense)
     told = deployed.defense.answered(deployed.features(world.targets))
     if told is None:
         assert not defense.exits, "exits = True, and answered returns None: decide who stays"

@@ -53,7 +53,7 @@ def check_every_knob_matters(
 
 
 def _outcome(defense: Defense, world: DefenseWorld) -> tuple[Tensors, Tensor]:
-    deployed = world.deploy(defense)
+    deployed = world.fitted(defense)
     release = deployed.transmit(world.targets, generator=stream(0, "message"), observations=2)
     assert release.payload_bytes is not None
     return (*release.tensors, release.payload_bytes), deployed.answer(world.targets, release)

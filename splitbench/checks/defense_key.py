@@ -15,7 +15,7 @@ EXACT = 1e-4  # error that rounding may leave, relative to the largest feature
 
 def check_rekeying_changes_the_key_alone(defense: Defense, world: DefenseWorld) -> None:
     """Another key gives another release of the same mechanism; the defense itself stays."""
-    deployed = world.deploy(defense).defense
+    deployed = world.fitted(defense).defense
     if not defense.keyed:
         assert deployed.rekeyed(generator=stream(0, "key")) is deployed, (
             "a defense without a key was rekeyed: set keyed = True, or leave rekeyed alone"
@@ -39,7 +39,7 @@ def check_restore_undoes_a_keyed_protect(defense: Defense, world: DefenseWorld) 
     """The server gets the features back, but for rounding: a key costs no accuracy."""
     if not defense.keyed:
         return
-    deployed = world.deploy(defense).defense
+    deployed = world.fitted(defense).defense
     features = world.features(world.targets)
     for chosen in (deployed, deployed.rekeyed(generator=stream(0, "key"))):
         for back, f in zip(chosen.restore(_sent(chosen, features)), features, strict=True):
@@ -55,7 +55,7 @@ def check_the_key_is_in_the_state(defense: Defense, world: DefenseWorld) -> None
     if not defense.keyed:
         return
     features = world.features(world.targets)
-    other = world.deploy(defense).defense.rekeyed(generator=stream(0, "key"))
+    other = world.fitted(defense).defense.rekeyed(generator=stream(0, "key"))
     again = rebuilt(defense)
     again.load_state_dict({name: value.clone() for name, value in other.state_dict().items()})
     assert equal(_sent(again, features), _sent(other, features)), (

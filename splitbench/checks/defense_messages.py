@@ -14,7 +14,7 @@ COPIES = 16  # of one image in a batch
 
 def check_stochastic_is_honest(defense: Defense, world: DefenseWorld) -> None:
     """Messages under different seeds differ exactly where `stochastic` says so."""
-    deployed = world.deploy(defense)
+    deployed = world.fitted(defense)
     one, other = (
         deployed.release(world.targets, generator=stream(seed, "message")).tensors
         for seed in (1, 2)
@@ -30,7 +30,7 @@ def check_fresh_noise_between_messages(defense: Defense, world: DefenseWorld) ->
     """One generator never gives the same noise twice."""
     if not defense.stochastic:
         return
-    deployed = world.deploy(defense)
+    deployed = world.fitted(defense)
     generator = stream(0, "message")
     first = deployed.release(world.targets, generator=generator).tensors
     second = deployed.release(world.targets, generator=generator).tensors
@@ -43,7 +43,7 @@ def check_fresh_noise_within_a_batch(defense: Defense, world: DefenseWorld) -> N
     """The examples of one batch get noise of their own."""
     if not defense.stochastic:
         return
-    deployed = world.deploy(defense)
+    deployed = world.fitted(defense)
     # So many that a mask of three channels does not fall alike on all of them by chance.
     same = _sent(deployed, world.targets)[:1].repeat(COPIES, 1, 1, 1)
     sent = deployed.release(same, generator=stream(0, "message")).tensors
@@ -54,7 +54,7 @@ def check_fresh_noise_within_a_batch(defense: Defense, world: DefenseWorld) -> N
 
 def check_differentiable_is_honest(defense: Defense, world: DefenseWorld) -> None:
     """Gradients flow through `protect` exactly where `differentiable` says so."""
-    deployed = world.deploy(defense)
+    deployed = world.fitted(defense)
     features = tuple(f.clone().requires_grad_() for f in deployed.features(world.targets))
     sent = deployed.defense.protect(features, generator=stream(0, "message"))
     # Unequal weights, lest a defense that normalises its output has a gradient of zero.
@@ -73,7 +73,7 @@ def check_differentiable_is_honest(defense: Defense, world: DefenseWorld) -> Non
 
 def check_protects_in_eval_mode_too(defense: Defense, world: DefenseWorld) -> None:
     """Training mode and eval mode release the same."""
-    deployed = world.deploy(defense)
+    deployed = world.fitted(defense)
     features = deployed.features(world.targets)
     modes = [
         deployed.defense.train(training).protect(features, generator=stream(0, "message"))
@@ -87,7 +87,7 @@ def check_protects_in_eval_mode_too(defense: Defense, world: DefenseWorld) -> No
 
 def check_protect_is_pure(defense: Defense, world: DefenseWorld) -> None:
     """`protect` changes neither the features that it is lent nor the state of the defense."""
-    deployed = world.deploy(defense)
+    deployed = world.fitted(defense)
     features = deployed.features(world.targets)
     copies = tuple(f.clone() for f in features)
     before = {name: value.clone() for name, value in deployed.defense.state_dict().items()}
@@ -100,7 +100,7 @@ def check_protect_is_pure(defense: Defense, world: DefenseWorld) -> None:
 
 def check_examples_do_not_mix(defense: Defense, world: DefenseWorld) -> None:
     """What is released for one image does not depend on the others of its batch."""
-    deployed = world.deploy(defense)
+    deployed = world.fitted(defense)
     first, half = world.targets[:1], len(world.targets) // 2
     batches = [
         torch.cat([first, world.targets[1:half]]),
@@ -118,7 +118,7 @@ def check_examples_do_not_mix(defense: Defense, world: DefenseWorld) -> None:
 
 def check_likelihood_prefers_the_truth(defense: Defense, world: DefenseWorld) -> None:
     """The likelihood, where there is one, speaks for the features that were released."""
-    deployed = world.deploy(defense)
+    deployed = world.fitted(defense)
     images = _sent(deployed, world.targets)
     features = deployed.features(images)
     for k in (1, 2, 3):

@@ -19,7 +19,7 @@ def check_promise_survives_an_audit(defense: Defense, world: DefenseWorld) -> No
     """
     if not defense.guarantee().formal:
         return
-    deployed = world.deploy(_audible(defense))
+    deployed = world.fitted(_audible(defense))
     pairs = canaries(deployed.features(world.targets))
     found = audit(deployed.defense, pairs, generator=stream(0, "audit"), confidence=CONFIDENCE)
     assert not found.refuted, (

@@ -1,7 +1,7 @@
 """A real split of a model so small that a defense is fitted on it in milliseconds."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,9 @@ class DefenseWorld:
     split: Split
     train: LabeledImages
     targets: Tensor
+    _fitted: dict[tuple[type[Defense], str, int], Deployment] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def features(self, images: Tensor) -> Tensors:
         """What the undefended client computes, detached."""
@@ -74,6 +77,13 @@ class DefenseWorld:
             module.to(here())
         fresh.fit(parts, self.train, generator=stream(seed, "defense", "fit"))
         return self.deployment(fresh, parts)
+
+    def fitted(self, defense: Defense, *, seed: int = 0) -> Deployment:
+        """What `deploy` makes, fitted once: a copy for each who asks, since checks disturb it."""
+        key = (type(defense), repr(defense), seed)
+        if key not in self._fitted:
+            self._fitted[key] = self.deploy(defense, seed=seed)
+        return copy.deepcopy(self._fitted[key])
 
     def deployment(self, defense: Defense, parts: Split) -> Deployment:
         """Freeze what was fitted, with a codec that loses nothing if the defense brings none."""

@@ -185,7 +185,8 @@ def check_state_round_trip(inference: Inference) -> None:
     heir = copy.deepcopy(inference)
     heir.import_state(load(save(state)), world.surface("fit", ThreatModel()))
     assert heir.fitted, "import_state leaves it unfitted: set self.fitted = True"
-    assert torch.equal(infer(heir, world)[0], trial.scores), (
+    # Not equal to the last bit: sums are rounded by how a matrix lies in memory.
+    assert torch.allclose(infer(heir, world)[0], trial.scores, rtol=1e-4, atol=1e-5), (
         "scores otherwise after export_state and import_state: export all that infer uses"
     )
 

@@ -1,13 +1,13 @@
 """Every defense of the package keeps every promise, and every promise can be broken."""
 
 import inspect
-from functools import cache, partial
+from functools import partial
 
 import pytest
 from citizens_defense import Coarse, Noise, Private
 from citizens_key import VILLAINS as KEY_VILLAINS
 from citizens_key import Signs
-from tiny_defenses import OTHERS, TINY
+from tiny_defenses import OTHERS, TINY, world
 from villains_defense import VILLAINS as OTHER_VILLAINS
 from villains_defense import AnswersAndSendsAllTheSame, CitesNothing, DrawsGlobally
 
@@ -15,7 +15,6 @@ import defenses
 from splitbench.checks.defense import CUTS, DEFENSE_CHECKS, check_defense, checks_at
 from splitbench.checks.defense_exits import check_who_stays_sends_nothing
 from splitbench.checks.defense_form import check_every_knob_matters
-from splitbench.checks.defense_world import defense_world
 from splitbench.checks.discovery import concrete
 from splitbench.defense import Defense
 
@@ -23,8 +22,6 @@ DISCOVERED = concrete(defenses, Defense)
 DEFENSES = [cls(**settings) for cls in DISCOVERED for settings in TINY.get(cls, [{}])]
 VILLAINS = {**OTHER_VILLAINS, **KEY_VILLAINS}
 PROMISES = [(cut, check) for cut in CUTS for check in checks_at(cut)]
-
-world = cache(defense_world)
 
 
 @pytest.mark.parametrize(

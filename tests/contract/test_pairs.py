@@ -1,17 +1,16 @@
 """Every defense can be attacked by the search, which asks the most of a defense."""
 
 from dataclasses import replace
-from functools import cache
 
 import pytest
 import torch
 from scipy import stats
-from tiny_defenses import TINY
+from tiny_defenses import TINY, world
 
 import defenses
 from attacks.likelihood_maximization import LikelihoodMaximization
 from attacks.ridge import Ridge
-from splitbench.checks.defense_world import CLASSES, SIDE, defense_world
+from splitbench.checks.defense_world import CLASSES, SIDE
 from splitbench.checks.discovery import concrete
 from splitbench.defense import Defense
 from splitbench.feed import Feed
@@ -21,14 +20,13 @@ from splitbench.threat import Surface, ThreatModel
 
 DISCOVERED = concrete(defenses, Defense)
 DEFENSES = [cls(**settings) for cls in DISCOVERED for settings in TINY.get(cls, [{}])]
-world = cache(defense_world)
 
 
 @pytest.mark.parametrize("defense", DEFENSES, ids=repr)
 @pytest.mark.parametrize("cut", ["relu", "branch"])
 def test_the_search_runs_and_is_not_far_behind_its_start(defense: Defense, cut: str) -> None:
     place = world(cut)
-    deployed = place.deploy(defense)
+    deployed = place.fitted(defense)
     probe = deployed.transmit(place.targets, generator=stream(0, "probe"))
     specs = tuple(TensorSpec(f"t{i}", tuple(t.shape[1:])) for i, t in enumerate(probe.tensors))
     deployed = replace(deployed, specs=specs)

@@ -1,8 +1,10 @@
 """Settings at which each defense is fitted in milliseconds and every keyword matters.
 
-A class without a row is tested with its defaults.
+A class without a row is tested with its defaults. The worlds that they are fitted in are kept, and
+so is what was fitted, for all tests of a process.
 """
 
+from functools import cache
 from typing import Any
 
 from defenses.adversarial_training import AdversarialTraining
@@ -30,8 +32,10 @@ from defenses.stochastic_rounding import StochasticRounding
 from defenses.structured_pruning import StructuredPruning
 from defenses.top_k import TopK
 from defenses.variational_bottleneck import VariationalBottleneck
+from splitbench.checks.defense_world import defense_world
 from splitbench.defense import Defense
 
+world = cache(defense_world)
 NOISE, BITS = GaussianNoise(noise_std=0.5), Quantization(bits=4)
 PENALIZED = {"finetune_epochs": 2, "batch_size": 24}
 
@@ -94,29 +98,30 @@ TINY: dict[type[Defense], list[dict[str, Any]]] = {
     StochasticRounding: [{"bits": 3, "finetune_epochs": 1}],
     SecretPermutation: [{"per": "channel"}, {"per": "position"}, {"per": "element"}],
     SecretRotation: [{"per": "channel"}, {"per": "element"}],
+    # As strong and as long as it takes for the weight to show at every cut and seed.
     AdversarialTraining: [
         {
-            "weight": 1.0,
+            "weight": 0.5,
             "decoders": 2,
             "lives": 1,
             "width": 8,
-            "finetune_epochs": 8,
-            "learning_rate": 0.003,
+            "finetune_epochs": 20,
+            "learning_rate": 0.01,
             "batch_size": 24,
         }
     ],
     # Of three classes all: two are too few images for the weight to show in what is left.
     ResistanceTransfer: [
         {
-            "weight": 1.0,
+            "weight": 0.5,
             "source": 0.9,
             "decoders": 2,
             "lives": 1,
             "width": 8,
-            "finetune_epochs": 6,
+            "finetune_epochs": 10,
             "transfer_epochs": 1,
             "tuning_epochs": 1,
-            "learning_rate": 0.006,
+            "learning_rate": 0.01,
             "batch_size": 24,
         }
     ],

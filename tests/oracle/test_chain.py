@@ -160,7 +160,7 @@ def test_what_cannot_follow_on_each_other_is_refused(members, complaint):
 
 def test_only_the_first_member_may_change_the_structure():
     with pytest.raises(ValueError, match="structure"):
-        deployed(GaussianNoise(noise_std=0.5), VariationalBottleneck(beta=0.1))
+        deployed(GaussianNoise(noise_std=0.5), VariationalBottleneck(beta=0.1, channels=2))
 
 
 def test_chains_fit_members_of_their_own():

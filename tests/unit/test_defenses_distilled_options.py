@@ -129,7 +129,10 @@ def test_a_draw_that_is_sent_exactly_has_its_whole_density():
 @pytest.mark.parametrize("last", [Quantization(bits=3), TopK(share=0.4)], ids=repr)
 @pytest.mark.parametrize(
     "first",
-    [DistillationBottleneck(channels=2, nat_price=0.001), VariationalBottleneck(beta=0.001)],
+    [
+        DistillationBottleneck(channels=2, nat_price=0.001),
+        VariationalBottleneck(beta=0.001, channels=2),
+    ],
     ids=lambda defense: type(defense).__name__,
 )
 def test_an_attack_on_a_chain_knows_the_law_of_a_draw_that_was_cut_short(first, last):

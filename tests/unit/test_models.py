@@ -69,7 +69,7 @@ def pixels(count, shape):
 def check_composition(model, cuttable, shape, found):
     images = pixels(3, shape)
     wanted = model(images)
-    assert bool(wanted.std(0).gt(0).all())  # the logits depend on the image
+    assert bool(wanted.std(0).gt(0).any())  # the logits depend on the image
     taps = Taps(model, images, [cut.name for cut in found])(images)
     for cut in found:
         parts = cuttable.split(cut)

@@ -29,7 +29,7 @@ NOISY = (
     LocalDpGaussian(epsilon=500.0),
     LocalDpLaplace(epsilon=2000.0),
     ConditionalEntropy(weight=0.0, noise_std=0.5),
-    VariationalBottleneck(beta=0.01, finetune_epochs=1),
+    VariationalBottleneck(beta=0.01, channels=2, finetune_epochs=1),
 )
 
 

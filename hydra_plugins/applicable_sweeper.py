@@ -4,6 +4,7 @@ Hydra finds sweepers in this package only (it is a namespace that plugins share)
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -102,7 +103,8 @@ def prune(job: list[str], swept: dict[str, list[str]]) -> list[str]:
     return kept
 
 
-def keywords(group: str, choice: str) -> set[str] | None:
+@cache  # a product of sweeps asks for the same few files a hundred thousand times
+def keywords(group: str, choice: str) -> frozenset[str] | None:
     """Keys of one group file, those it inherits included; None where there is no such file."""
     file = files("configs") / group / f"{choice}.yaml"
     if not choice or not file.is_file():
@@ -113,8 +115,8 @@ def keywords(group: str, choice: str) -> set[str] | None:
     found = {str(k) for k in node if k != "defaults"}
     for entry in node.get("defaults", []):
         if isinstance(entry, str) and entry != "_self_":
-            found |= keywords(group, entry) or set()
-    return found
+            found |= keywords(group, entry) or frozenset()
+    return frozenset(found)
 
 
 def as_sweep(arguments: list[str]) -> list[str]:

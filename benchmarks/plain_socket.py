@@ -32,9 +32,8 @@ def plain_socket_ms(
     """
     cores = sorted(os.sched_getaffinity(0))
     listening = socket.create_server(("127.0.0.1", 0))
-    features = [part.client(images[:1]) for part in parts]
-    server = multiprocessing.get_context("fork").Process(
-        target=_serve, args=(listening, parts, features, sizes, cores[-1]), daemon=True
+    server = multiprocessing.get_context("spawn").Process(
+        target=_serve, args=(listening, parts, sizes, images[:1], cores[-1]), daemon=True
     )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -76,12 +75,13 @@ def _asked(
 def _serve(
     listening: socket.socket,
     parts: Sequence[Split],
-    features: Sequence[tuple[Tensor, ...]],
     sizes: Sequence[int],
+    image: Tensor,
     core: int,
 ) -> None:
     os.sched_setaffinity(0, {core})
     torch.set_num_threads(1)
+    features = [part.client(image) for part in parts]
     way, _ = listening.accept()
     way.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     while True:

@@ -21,6 +21,8 @@ class MultiScaleSimilarity(Metric):
 
     Deviations from the paper:
         A scale at which the images are anticorrelated counts as 0, since its power is no number.
+        The coarsest scale is continued by reflection, as torchmetrics does it, where the paper
+        leaves out the places at which the window hangs over the edge.
 
     References:
         Wang, Simoncelli, Bovik. "Multiscale structural similarity for image quality assessment".

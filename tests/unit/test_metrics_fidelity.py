@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from scipy.signal import fftconvolve
+from skimage.data import camera
 
 from splitbench.metrics.independent_accuracy import IndependentAccuracy
 from splitbench.metrics.mean_squared_error import MeanSquaredError
@@ -10,6 +12,8 @@ from splitbench.metrics.multi_scale_similarity import MultiScaleSimilarity
 from splitbench.metrics.peak_signal_to_noise import PeakSignalToNoise
 from splitbench.metrics.structural_similarity import StructuralSimilarity
 from splitbench.rng import stream
+
+WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
 def pictures(*shape):
@@ -54,6 +58,35 @@ def test_multi_scale_similarity_of_flat_images_is_their_luminance_to_the_coarses
     luminance = (2 * one * other + 1e-4) / (one**2 + other**2 + 1e-4)
     found = MultiScaleSimilarity()(flat, torch.full_like(flat, other))
     assert found.item() == pytest.approx(luminance**0.1333, abs=1e-7)  # weights are float32
+
+
+def by_definition(one, other):
+    """Multi-scale similarity of two gray images, written down with numpy and scipy alone."""
+    window = np.exp(-((np.arange(11) - 5.0) ** 2) / (2 * 1.5**2))
+    window = np.outer(window, window) / window.sum() ** 2
+    product = 1.0
+    for scale, weight in enumerate(WEIGHTS):
+        if scale:
+            one, other = (x.reshape(x.shape[0] // 2, 2, -1, 2).mean((1, 3)) for x in (one, other))
+        coarsest = scale == len(WEIGHTS) - 1
+        # The paper leaves out where the window hangs over; our coarsest scale is reflected there.
+        x, y = (np.pad(image, 5, mode="reflect") if coarsest else image for image in (one, other))
+        parts = (x, y, x * x, y * y, x * y)
+        mean, rival, square, second, mixed = (fftconvolve(p, window, "valid") for p in parts)
+        spread = square - mean**2 + second - rival**2
+        kept = (2 * (mixed - mean * rival) + 0.03**2) / (spread + 0.03**2)
+        if coarsest:
+            kept = kept * (2 * mean * rival + 0.01**2) / (mean**2 + rival**2 + 0.01**2)
+        product *= kept.mean() ** weight
+    return product
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.5])
+def test_multi_scale_similarity_of_pictures_is_what_its_docstring_says(noise):
+    truth = camera()[::2, ::2].astype(float)[:192, :208] / 255
+    guess = (1 - noise) * truth + noise * pictures(192, 208).double().numpy()
+    found = MultiScaleSimilarity()(torch.tensor(guess)[None, None], torch.tensor(truth)[None, None])
+    assert found.item() == pytest.approx(by_definition(guess, truth), abs=1e-6)
 
 
 def test_structural_similarity_of_float32_images_is_computed_in_float64():

@@ -329,4 +329,6 @@ def _trace(config: dict[str, Any], rate: float) -> BandwidthTrace:
 
 def _load(config: dict[str, Any]) -> Load:
     told = config["load"]
-    return Load.constant(told) if isinstance(told, int | float) else Load.read(Path(told))
+    if told is None or isinstance(told, int | float):
+        return Load.constant(told or 0)
+    return Load.read(Path(told))

@@ -86,23 +86,12 @@ class BandwidthTrace:
         Raises:
             TraceError: Other columns, or no numbers.
         """
-        rows = [row for row in csv.reader(io.StringIO(text)) if row and not row[0].startswith("#")]
-        second, rate = 0, 1
-        if rows and not _is_number(rows[0][0]):
-            names = [name.strip().lower() for name in rows.pop(0)]
-            second, rate = _column(names, SECONDS_NAMES), _column(names, MBPS_NAMES)
-        try:
-            times = np.array([float(row[second]) for row in rows])
-            rates = tuple(float(row[rate]) for row in rows)
-        except (ValueError, IndexError) as error:
-            raise TraceError(f"{source}: a row has no two numbers: {error}") from error
-        if not rates:
-            raise TraceError(f"{source}: no rows")
+        times, rates = two_columns(text, SECONDS_NAMES, MBPS_NAMES, source=source)
         times = times - times[0]
         last = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
         return cls(
             seconds=tuple(times.tolist()),
-            mbps=rates,
+            mbps=tuple(rates.tolist()),
             duration_s=float(times[-1]) + last,
             source=source,
         )
@@ -179,6 +168,34 @@ class BandwidthTrace:
         )
 
 
+def two_columns(
+    text: str, first: tuple[str, ...], second: tuple[str, ...], *, source: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Two columns of numbers: those that a header names, or the first two where there is none.
+
+    Args:
+        text: Comma-separated values; lines that begin with # are left out.
+        first: Names of the first column, in small letters.
+        second: Names of the second one.
+        source: For a reader.
+
+    Raises:
+        TraceError: Other columns, or no numbers.
+    """
+    rows = [row for row in csv.reader(io.StringIO(text)) if row and not row[0].startswith("#")]
+    places = (0, 1)
+    if rows and not _is_number(rows[0][0]):
+        names = [name.strip().lower() for name in rows.pop(0)]
+        places = (_column(names, first, source), _column(names, second, source))
+    try:
+        found = np.array([[float(row[place]) for place in places] for row in rows])
+    except (ValueError, IndexError) as error:
+        raise TraceError(f"{source}: a row has no two numbers: {error}") from error
+    if not rows:
+        raise TraceError(f"{source}: no rows")
+    return found[:, 0], found[:, 1]
+
+
 def _is_number(word: str) -> bool:
     try:
         float(word)
@@ -187,8 +204,8 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def _column(names: list[str], wanted: tuple[str, ...]) -> int:
+def _column(names: list[str], wanted: tuple[str, ...], source: str) -> int:
     for name in wanted:
         if name in names:
             return names.index(name)
-    raise TraceError(f"columns {names}: want one of {wanted}")
+    raise TraceError(f"{source}: columns {names}, want one of {wanted}")

@@ -1,12 +1,15 @@
 """What a plan must not exceed."""
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from offloading.costing import Estimates
+from offloading.plan import Plan
+from offloading.profile import Profile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,22 @@ class Constraints:
             limits["device_joules"] = found.device_joules <= self.device_joules
         return limits
 
+    def exceeded(self, plan: Plan, profile: Profile) -> tuple[str, ...]:
+        """Names of the limits that a plan exceeds, by its own figures.
+
+        Args:
+            plan: As it was made, or read.
+            profile: Of its model, which knows the order of the cuts.
+
+        Raises:
+            ProfileError: A cut was not profiled.
+            PlanError: The plan lacks a figure.
+        """
+        ends = np.array([profile.place(plan.placement.segments[0].end)])
+        place = profile.place(self.at_least) if self.at_least else 0
+        met = self.met(Estimates.of(plan), ends, place)
+        return tuple(name for name, kept in met.items() if not kept[0])
+
     def words(self) -> str:
         """The limits that there are, for a reader."""
         units = {
@@ -73,6 +92,22 @@ class Constraints:
         if self.at_least:
             said.append(f"up to {self.at_least} on the device")
         return ", ".join(said) or "no limits"
+
+
+def strictest(limits: Sequence[Constraints], profile: Profile) -> Constraints:
+    """All of several limits: the least of each number, and the deepest cut that must stay.
+
+    Args:
+        limits: At least one; the percentile is that of the first.
+        profile: Knows the order of the cuts.
+
+    Raises:
+        ProfileError: A cut that must stay was not profiled.
+    """
+    numbers = [item.name for item in fields(Constraints) if item.default == math.inf]
+    least = {name: min(getattr(each, name) for each in limits) for name in numbers}
+    stay = [each.at_least for each in limits if each.at_least]
+    return replace(limits[0], **least, at_least=max(stay, key=profile.place, default=None))
 
 
 Met = dict[str, NDArray[np.bool_]]

@@ -1,7 +1,8 @@
 """What placements take, leak and cost: one formula for all of them at once."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -10,9 +11,9 @@ from numpy.typing import NDArray
 from offloading.carrying import Carrying, between
 from offloading.column import P95, Column, added, root_of_squares, spread_out
 from offloading.enumeration import Candidates
-from offloading.figure import Basis, weakest
+from offloading.figure import Basis, Figure, weakest
 from offloading.option import Option
-from offloading.plan import PhaseKind
+from offloading.plan import PhaseKind, Plan, PlanError
 from offloading.pricing import Use
 from offloading.profile import Profile
 from offloading.queueing import waits_ms
@@ -49,6 +50,20 @@ class Estimates:
     payload_bytes: Array
     device_joules: Array
     possible: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, plan: Plan) -> "Estimates":
+        """What a plan says of itself, ``(1,)`` each; a plan was made only where it is possible.
+
+        Raises:
+            PlanError: It lacks a figure.
+        """
+        told = {"device_joules": Figure(math.nan, "assumed"), **plan.figures}
+        names = [item.name for item in fields(cls) if item.name != "possible"]
+        if missing := [name for name in names if name not in told]:
+            raise PlanError(f"the plan {plan.placement} lacks {', '.join(missing)}")
+        values = {name: np.array([told[name].value]) for name in names}
+        return cls(**values, possible=np.array([True]))
 
 
 class Costing:

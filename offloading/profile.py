@@ -92,10 +92,18 @@ class Profile:
         Raises:
             ProfileError: It was not profiled.
         """
+        return self.cuts[self.place(name)]
+
+    def place(self, name: str) -> int:
+        """Where a cut is in the order from ``input`` to ``output``.
+
+        Raises:
+            ProfileError: It was not profiled.
+        """
         if name not in self.places:
             known = ", ".join(self.places)
             raise ProfileError(f"cut {name!r} was not profiled; profiled are {known}")
-        return self.cuts[self.places[name]]
+        return self.places[name]
 
     @cached_property
     def segments_ms(self) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from experiments.plan_page.beside import read_beside
 from offloading.adaptation.replay import Replay
 from offloading.figure import Basis
 
-SCHEMA = 2  # of adapted.json
+SCHEMA = 3  # of adapted.json
 STATIC, CLAIRVOYANT = "always ", "clairvoyant"  # how the names of those begin that adapt nothing
 ROUNDING_MS = 1e-6
 
@@ -26,15 +26,17 @@ class Adapted:
         trace: Where the network is from.
         invented: Whether nobody recorded it.
         basis: What the times rest on.
-        leakage_limit: Most L of the menu.
-        refused: How many plans leak more than that.
+        load: Of the server, for a reader.
+        limits: Of the menu, for a reader.
+        refused: How many plans exceed them.
         replays: One for each policy, all of the same requests.
     """
 
     trace: str
     invented: bool
     basis: Basis
-    leakage_limit: float
+    load: str
+    limits: str
     refused: int
     replays: tuple[Replay, ...]
 
@@ -81,8 +83,9 @@ def read_adapted(path: Path, front: Collection[str] = ()) -> Adapted | None:
             trace=str(raw["trace"]),
             invented=bool(raw["invented"]),
             basis=get_args(Basis)[get_args(Basis).index(raw["basis"])],
-            leakage_limit=float(raw["leakage_limit"]),
-            refused=len(raw["refused"]),
+            load=str(raw["load"]),
+            limits=str(raw["limits"]),
+            refused=len(dict(raw["refused"])),
             replays=tuple(_replay(each, names) for each in raw["policies"]),
         )
         _check(found)
@@ -98,6 +101,7 @@ def _replay(raw: dict[str, Any], plans: tuple[str, ...]) -> Replay:
         plans=plans,
         seconds=_numbers(raw["seconds"]),
         mbps=_numbers(raw["mbps"]),
+        waiting=_numbers(raw["waiting"]),
         estimates_mbps=_numbers(raw["estimates_mbps"]),
         chosen=np.array([range(len(plans)).index(n) for n in raw["chosen"]], dtype=np.int64),
         latency_ms=_numbers(raw["latency_ms"]),
@@ -119,7 +123,10 @@ def _check(found: Adapted) -> None:
     if len(seconds) < 2 or not (np.diff(seconds) > 0).all():
         raise ValueError("the times of requests do not ascend")
     for each in found.replays:
-        told = (each.seconds, each.mbps, each.chosen, each.latency_ms, each.best_ms)
+        told = (
+            *(each.seconds, each.mbps, each.waiting),
+            *(each.chosen, each.latency_ms, each.best_ms),
+        )
         if {len(values) for values in (*told, each.estimates_mbps)} != {len(seconds)}:
             raise ValueError(f"{each.policy}: not one number for each request")
         if not (np.isfinite(told).all() and np.min(told) >= 0 and (each.seconds == seconds).all()):

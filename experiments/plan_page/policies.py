@@ -137,6 +137,7 @@ def rests(adapted: Adapted, per_point: int) -> str:
         per_point: Most requests for which one point of a line stands.
     """
     kind = "invented; nobody measured it" if adapted.invented else "a file"
+    load = f", with {adapted.load}" if adapted.replays[0].waiting.any() else ""
     thinned = (
         f"; each point stands for {per_point} requests: mean rates, and the plan that most take"
         if per_point > 1
@@ -144,9 +145,9 @@ def rests(adapted: Adapted, per_point: int) -> str:
     )
     return (
         f"{MARKS[adapted.basis]} {adapted.basis}: the plans' own times, with the rate of the "
-        f"device's link from {adapted.trace} ({kind}). Nothing was run: requests do not wait for "
-        f"each other, and a change takes no time, as both halves of every plan are loaded"
-        f"; on the menu are {_menu(adapted)}{thinned}"
+        f"device's link from {adapted.trace} ({kind}){load}. Nothing was run: requests "
+        "do not wait for each other, and a change takes no time, as both halves of every plan are "
+        f"loaded; on the menu are {_menu(adapted)}{thinned}"
     )
 
 
@@ -156,8 +157,8 @@ def _menu(adapted: Adapted) -> str:
     if not adapted.refused:
         return f"{plans}, all that the files have"
     many = adapted.refused > 1
-    more = f"the other {adapted.refused} leak more" if many else "the other one leaks more"
-    return f"{plans} with L up to {adapted.leakage_limit:g}; {more}"
+    more = f"the other {adapted.refused} exceed" if many else "the other one exceeds"
+    return f"{plans} within the limits ({adapted.limits}); {more} them"
 
 
 def _best_single(adapted: Adapted) -> Replay | None:

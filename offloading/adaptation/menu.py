@@ -1,5 +1,6 @@
 """The plans among which a device may change, as functions of what the network does."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ class Choice:
         server_ms: What the tiers behind the device compute, when they have nothing else to do.
         payload_bytes: What the device sends; 0 where it sends nothing.
         leakage: L of what is sent.
+        exceeds: Names of the limits that it exceeds; the deadline is none of them.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Choice:
     server_ms: float
     payload_bytes: float
     leakage: float
+    exceeds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         times = (self.fixed_ms, self.server_ms, self.payload_bytes)
@@ -56,12 +59,13 @@ class Choice:
         return found
 
     @classmethod
-    def of(cls, plan: Plan, link: Link) -> "Choice":
+    def of(cls, plan: Plan, link: Link, exceeds: tuple[str, ...] = ()) -> "Choice":
         """A plan as the planner made it.
 
         Args:
             plan: With its phases.
             link: From the device to the next tier, for which the plan was made.
+            exceeds: Names of limits.
         """
         device = plan.placement.tiers[0]
         total = sum(phase.ms.value for phase in plan.phases)
@@ -76,34 +80,38 @@ class Choice:
             server_ms=server,
             payload_bytes=payload,
             leakage=plan.figures["leakage"].value,
+            exceeds=exceeds,
         )
 
 
 class Menu:
-    """The choices that keep the limit. The others are not in it, so no policy can pick one.
+    """The choices that keep the limits. The others are not in it, so no policy can pick one.
 
     Args:
         choices: With names of their own.
         leakage_limit: Most L that is allowed.
 
     Attributes:
-        choices: Those within the limit, in the order given.
-        refused: Names of the others.
-        leakage_limit: The limit.
+        choices: Those that keep all limits, in the order given.
+        refused: By the names of the others, the limits that they exceed.
 
     Raises:
-        MenuError: None is within the limit.
+        MenuError: None keeps them.
     """
 
-    def __init__(self, choices: Sequence[Choice], *, leakage_limit: float) -> None:
+    def __init__(self, choices: Sequence[Choice], *, leakage_limit: float = math.inf) -> None:
         if len({choice.name for choice in choices}) != len(choices):
             raise ValueError("two choices have the same name")
-        self.leakage_limit = leakage_limit
-        self.choices = tuple(c for c in choices if c.leakage <= leakage_limit)
-        self.refused = tuple(c.name for c in choices if c.leakage > leakage_limit)
+        exceeded = {choice.name: _exceeded(choice, leakage_limit) for choice in choices}
+        self.choices = tuple(choice for choice in choices if not exceeded[choice.name])
+        self.refused = {name: limits for name, limits in exceeded.items() if limits}
         if not self.choices:
-            least = min((choice.leakage for choice in choices), default=float("nan"))
-            raise MenuError(f"no plan leaks at most {leakage_limit}; the least is {least:.3g}")
+            least = min((choice.leakage for choice in choices), default=math.nan)
+            names = ", ".join(sorted({name for limits in exceeded.values() for name in limits}))
+            raise MenuError(
+                f"no plan keeps all limits (exceeded: {names}; the least L is {least:.3g}): "
+                "make plans within the limits, or wider limits"
+            )
 
     def __len__(self) -> int:
         return len(self.choices)
@@ -112,3 +120,9 @@ class Menu:
         """Latency of every choice, ``(choices, *)`` of the shape of the rates."""
         found: Array = np.stack([choice.latency_ms(mbps, load) for choice in self.choices])
         return found
+
+
+def _exceeded(choice: Choice, leakage_limit: float) -> tuple[str, ...]:
+    """Names of all limits that a choice exceeds, each once."""
+    leaks = () if choice.leakage <= leakage_limit else ("leakage",)
+    return tuple(dict.fromkeys((*choice.exceeds, *leaks)))

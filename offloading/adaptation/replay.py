@@ -21,6 +21,7 @@ class Replay:
         plans: Names of the plans.
         seconds: When requests were made.
         mbps: The rate at that time.
+        waiting: Requests of others that waited at the server at that time.
         estimates_mbps: What the policy took it for; NaN where it does not ask.
         chosen: Index of the plan.
         latency_ms: What it took.
@@ -32,6 +33,7 @@ class Replay:
     plans: tuple[str, ...]
     seconds: Array
     mbps: Array
+    waiting: Array
     estimates_mbps: Array
     chosen: NDArray[np.int64]
     latency_ms: Array
@@ -84,7 +86,8 @@ def replay(
         menu: The same that the policy was made for.
         trace: Of the device's link.
         seconds: When requests are made, ascending ``(n,)``.
-        load: Requests that wait at the server at that time, ``(n,)``; None for none.
+        load: Requests of others that wait at the server at that time, ``(n,)``; None for none.
+            Each takes the server as long as the one that comes. Who sends is told the number.
         deadline_ms: By which a request should be answered.
     """
     waiting = np.zeros(len(seconds)) if load is None else load
@@ -110,6 +113,7 @@ def replay(
         plans=tuple(choice.name for choice in menu.choices),
         seconds=seconds,
         mbps=np.array([trace.at(second) for second in seconds.tolist()]),
+        waiting=waiting,
         estimates_mbps=estimates,
         chosen=chosen,
         latency_ms=every[chosen, np.arange(len(seconds))],
@@ -119,7 +123,14 @@ def replay(
 
 
 def latencies(menu: Menu, trace: BandwidthTrace, seconds: Array, load: Array) -> Array:
-    """What every plan takes at every time, ``(choices, n)``: what a clairvoyant knows."""
+    """What every plan takes at every time, ``(choices, n)``: what a clairvoyant knows.
+
+    Args:
+        menu: The plans.
+        trace: Of the device's link.
+        seconds: When requests are made, ``(n,)``.
+        load: Requests of others that wait at the server at that time, ``(n,)``.
+    """
     sending = np.array(
         [
             [1000 * (trace.finish_s(now, choice.bits) - now) for now in seconds.tolist()]
@@ -133,7 +144,7 @@ def latencies(menu: Menu, trace: BandwidthTrace, seconds: Array, load: Array) ->
 
 
 class Clairvoyant(Policy):
-    """Knows the trace. No policy can do better with the same menu.
+    """Knows trace and load. No policy can do better with the same menu.
 
     Args:
         menu: The plans.

@@ -15,6 +15,7 @@ PHASES = (
     "head", "encode", "up", "decode", "queue", "middle", "tail", "down", "network", "failed",
 )  # fmt: skip
 _LAST = 2**63 - 1  # nanoseconds of a clock; beyond it differences are no numbers of milliseconds
+_MOST_WAITING = 2**16  # more than a server can let in: each has a thread
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -41,6 +42,7 @@ class ServerTrace:
         pid: Its process.
         host: Its machine.
         clock: See `clock_name`.
+        waiting: Requests that waited for their turn when computing ended.
         received_ns: The last byte was there.
         decoded_ns: The tensors were there.
         started_ns: Computing began: others may have been before.
@@ -53,6 +55,7 @@ class ServerTrace:
     pid: int
     host: str
     clock: str
+    waiting: int
     received_ns: int
     decoded_ns: int
     started_ns: int
@@ -65,6 +68,8 @@ class ServerTrace:
         order += [self.computed_ns if self.sent_ns is None else self.sent_ns, self.replied_ns]
         if order != sorted(order) or order[0] < 0 or order[-1] > _LAST:
             raise ValueError("the stamps are not in order, or no times of a clock")
+        if not 0 <= self.waiting <= _MOST_WAITING:
+            raise ValueError("as many requests as the server says cannot wait")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -27,7 +27,7 @@ from offloading.runtime.errors import WireError
 from splitbench.codecs.container import MAX_SIZE
 
 MAGIC = b"SBRT"
-VERSION = 1
+VERSION = 2
 CHUNK_BYTES = 2**20
 MOST_NOTES_BYTES = 2**16  # of the JSON document in a reply
 Kind = Literal["request", "reply"]

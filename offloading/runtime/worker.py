@@ -2,7 +2,6 @@
 
 import os
 import platform
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from offloading.runtime import wire
 from offloading.runtime.errors import Refused, WireError
 from offloading.runtime.segments import BETWEEN, Stage, one_example
 from offloading.runtime.trace import ServerTrace, clock_name, now_ns
+from offloading.runtime.turns import Turns
 from splitbench.codec import CodecError
 from splitbench.release import Tensors
 
@@ -30,6 +30,7 @@ class Worker:
         forward: The way to the next segment; None in the last one.
         parallel: How many requests it computes at a time.
         device: Where it computes.
+        turns: Of those who want to compute.
     """
 
     stage: Stage
@@ -38,11 +39,9 @@ class Worker:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if self.parallel < 1:
-            raise ValueError(f"parallel={self.parallel}: at least 1")
         if (self.forward is None) != self.stage.manifest.is_last:
             raise ValueError("every segment but the last one needs the address of the next one")
-        self._turn = threading.BoundedSemaphore(self.parallel)
+        self.turns = Turns(self.parallel)
 
     def admit(self, start: bytes) -> wire.Header:
         """Read a header, before its payload is there.
@@ -85,14 +84,11 @@ class Worker:
         found = self.admit(whole)
         tensors = self._decoded(found, whole)
         decoded = now_ns()
-        if not self._turn.acquire(timeout=max(remaining_s - (decoded - received_ns) / 1e9, 0.0)):
-            raise Refused("DEADLINE_EXCEEDED", "others were computed until the caller gave up")
-        try:
+        left_s = max(remaining_s - (decoded - received_ns) / 1e9, 0.0)
+        with self.turns.taken(left_s):
             started = now_ns()
             out = self._computed(tensors)
-            computed = now_ns()
-        finally:
-            self._turn.release()
+            computed, waiting = now_ns(), self.turns.waiting
         sent, behind = None, wire.Reply(out[0], ())
         if self.forward is not None:
             following = self._message(found, out)
@@ -103,6 +99,7 @@ class Worker:
             pid=os.getpid(),
             host=platform.node(),
             clock=clock_name(),
+            waiting=waiting,
             received_ns=received_ns,
             decoded_ns=decoded,
             started_ns=started,

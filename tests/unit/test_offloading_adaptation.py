@@ -1,16 +1,19 @@
 """Changing the plan while the network changes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offloading.adaptation.estimator import HarmonicMean, MovingAverage
+from offloading.adaptation.load import Load
 from offloading.adaptation.menu import Choice, Menu, MenuError
 from offloading.adaptation.policy import Bandit, Outcome, Static, Table
 from offloading.adaptation.rate import STALE_S, Rate
 from offloading.adaptation.replay import Clairvoyant, latencies, replay
-from offloading.bandwidth import BandwidthTrace
+from offloading.bandwidth import BandwidthTrace, TraceError
 from offloading.figure import Figure
 from offloading.option import Option
 from offloading.plan import Phase, Placement, Plan, Segment
@@ -72,11 +75,19 @@ class TestMenu:
     def test_holds_no_plan_above_the_limit(self):
         plans = menu(0.3)
         assert [c.name for c in plans.choices] == ["local", "deep"]
-        assert plans.refused == ("early", "image")
+        assert plans.refused == {"early": ("leakage",), "image": ("leakage",)}
 
-    def test_says_what_the_least_leak_is_where_nothing_is_allowed(self):
-        with pytest.raises(MenuError, match=r"no plan leaks at most 0\.1; the least is 0\.2"):
-            Menu([DEEP, EARLY], leakage_limit=0.1)
+    def test_holds_no_plan_that_exceeds_another_limit(self):
+        shallow = dataclasses.replace(EARLY, exceeds=("at_least", "leakage"))
+        plans = Menu([LOCAL, shallow], leakage_limit=0.3)
+        assert plans.choices == (LOCAL,)
+        assert plans.refused == {"early": ("at_least", "leakage")}
+
+    def test_says_which_limits_nothing_keeps(self):
+        dear = dataclasses.replace(DEEP, exceeds=("usd_per_million",))
+        said = r"exceeded: leakage, usd_per_million; the least L is 0\.2"
+        with pytest.raises(MenuError, match=said):
+            Menu([dear, EARLY], leakage_limit=0.1)
 
     @given(choices_of_any_kind, st.floats(0, 1), st.integers(0, 100))
     @settings(max_examples=30, deadline=None)
@@ -133,6 +144,52 @@ class TestMenu:
         totals = [sum(p.ms.value for p in plan(over).phases) for over in (link, slower)]
         assert found.latency_ms(np.array([10.0, 2.0])) == pytest.approx(totals)
         assert (found.server_ms, found.leakage) == (4.5, 0.4)
+
+
+class TestLoad:
+    def test_holds_each_number_until_the_next_one(self, tmp_path):
+        file = tmp_path / "load.csv"
+        for header in ("", "seconds,requests waiting\n"):
+            file.write_text(f"{header}0,1\n10,30\n20,0\n")
+            found = Load.read(file)
+            assert found.source == "load.csv"
+            assert not found.is_nothing
+            assert [*found.at(np.array([0.0, 9.9, 10.0, 19.0, 20.0, 900.0]))] == [
+                1,
+                1,
+                30,
+                30,
+                0,
+                0,
+            ]
+
+    def test_of_one_number_is_the_same_at_all_times(self):
+        assert [*Load.constant(3).at(np.array([0.0, 7.0]))] == [3, 3]
+        assert Load.constant(0).is_nothing
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("5,1\n6,2\n", "must be of second 0"),
+            ("0,1\n5,2\n5,3\n", "must ascend"),
+            ("0,1\n5,-2\n", "numbers >= 0"),
+            ("0,nan\n", "numbers >= 0"),
+            ("0,1\n5\n", "no two numbers"),
+            ("seconds,beauty\n0,1\n", "columns"),
+            ("", "no rows"),
+        ],
+    )
+    def test_what_is_none_is_refused(self, tmp_path, text, said):
+        (tmp_path / "load.csv").write_text(text)
+        with pytest.raises(TraceError, match=said) as refusal:
+            Load.read(tmp_path / "load.csv")
+        assert "load.csv" in str(refusal.value)
+
+    def test_a_file_that_is_not_there_and_a_negative_number_are_refused(self, tmp_path):
+        with pytest.raises(TraceError, match="cannot read the load"):
+            Load.read(tmp_path / "nowhere.csv")
+        with pytest.raises(TraceError, match="load=-1"):
+            Load.constant(-1)
 
 
 class TestEstimators:
@@ -263,6 +320,34 @@ class TestReplay:
         found = latencies(plans, FAST, np.array([0.0, 7.3]), np.array([0.0, 2.0]))
         assert found[:, 0] == pytest.approx(plans.latency_ms(1000.0))
         assert found[:, 1] == pytest.approx(plans.latency_ms(1000.0, 2.0))
+
+    @pytest.mark.parametrize("policy", [Table, Bandit])
+    def test_who_sends_is_told_the_load_of_that_time(self, policy):
+        told = []
+
+        class Listening(policy):
+            def learn(self, now_s, outcome):
+                told.append((now_s, outcome.load))
+                super().learn(now_s, outcome)
+
+        plans = menu()
+        load = np.where(TIMES < 60, 0.0, 25.0)
+        found = replay(Listening(plans, HarmonicMean(), mbps=20.0), plans, STEP, TIMES, load=load)
+        sends = np.array([plans.choices[number].payload_bytes > 0 for number in found.chosen])
+        assert sends.any()
+        assert [number for _, number in told] == [
+            float(waits) if sent else None for waits, sent in zip(load, sends, strict=True)
+        ]
+        assert (found.waiting == load).all()
+
+    def test_the_clairvoyant_knows_the_load(self):
+        plans = Menu([LOCAL, EARLY], leakage_limit=1.0)
+        load = np.where(TIMES < 60, 0.0, 25.0)
+        known = dict(zip(TIMES.tolist(), load.tolist(), strict=True))
+        found = replay(Clairvoyant(plans, FAST, known), plans, FAST, TIMES, load=load)
+        assert (found.regret_ms == 0).all()
+        assert {*found.chosen[TIMES < 60]} == {1}
+        assert {*found.chosen[TIMES >= 60]} == {0}
 
     def test_counts_what_is_late_and_what_had_to_be(self):
         plans = menu()

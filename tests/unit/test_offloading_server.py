@@ -1,6 +1,8 @@
 """What a server refuses, what its failure looks like, and that nothing else answers for it."""
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -14,10 +16,11 @@ from runtime_world import deployment, exported, images, lenet, serving
 from offloading.runtime import wire
 from offloading.runtime.artefact import folder_of, read_manifest
 from offloading.runtime.client import Client
-from offloading.runtime.errors import RequestFailed
+from offloading.runtime.errors import Refused, RequestFailed
 from offloading.runtime.segments import load_head
 from offloading.runtime.server import Access, is_local
 from offloading.runtime.transport import METHOD, Credentials, GrpcTransport
+from offloading.runtime.turns import Turns
 
 
 @pytest.fixture(scope="module")
@@ -272,6 +275,48 @@ def test_a_segment_that_fails_to_compute_is_an_error(plan, server, head, monkeyp
     with pytest.raises(RequestFailed, match="out of memory") as caught:
         asked(server, head).request(images(1))
     assert caught.value.status == "INTERNAL"
+
+
+@pytest.mark.parametrize("held", [0, 1, 5])
+def test_a_reply_says_how_many_requests_wait_for_their_turn(plan, head, monkeypatch, held):
+    go, answers = threading.Event(), torch.zeros(1, 10)
+
+    def forward(tensors):
+        assert go.wait(30)
+        return answers
+
+    with serving(plan, address=f"unix:{plan}/held{held}") as server:
+        monkeypatch.setattr(server.worker.stage.module, "forward", forward)
+        with ThreadPoolExecutor(held + 1) as pool:
+            asking = [pool.submit(asked(server, head).request, images(1)) for _ in range(held + 1)]
+            until(lambda: server.worker.turns.waiting == held)
+            go.set()
+            told = [answer.result().servers[0] for answer in asking]
+        after = asked(server, head).request(images(1)).servers[0]
+    first, *others = sorted(told, key=lambda server: server.started_ns)
+    assert first.waiting == held
+    assert [server.waiting for server in others] == [*reversed(range(held))]
+    assert after.waiting == 0
+
+
+def until(true, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_only_who_finds_no_free_turn_waits_and_who_gives_up_does_no_longer():
+    turns = Turns(2)
+    with turns.taken(0.0), turns.taken(0.0):
+        assert turns.waiting == 0
+        with pytest.raises(Refused, match="gave up"), turns.taken(0.05):
+            pass
+        assert turns.waiting == 0
+    with turns.taken(0.0):
+        assert turns.waiting == 0
+    with pytest.raises(ValueError, match="parallel=0"):
+        Turns(0)
 
 
 def test_a_client_looks_at_the_shape_of_the_image_first(server, head):

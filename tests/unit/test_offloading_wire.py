@@ -115,7 +115,13 @@ def trace(segment, *stamps, clock=None, sent=None):
     names = ("received_ns", "decoded_ns", "started_ns", "computed_ns", "replied_ns")
     stamped = dict(zip(names, stamps, strict=True))
     return ServerTrace(
-        segment=segment, pid=1, host="h", clock=clock or clock_name(), sent_ns=sent, **stamped
+        segment=segment,
+        pid=1,
+        host="h",
+        clock=clock or clock_name(),
+        waiting=0,
+        sent_ns=sent,
+        **stamped,
     )
 
 
@@ -164,3 +170,13 @@ def test_stamps_out_of_order_or_of_another_kind_are_refused():
     for number in (10**400, 2**63, -1):
         with pytest.raises(WireError, match="no times of a clock"):
             ServerTrace.from_dict({**good, **dict.fromkeys(stamps, number)})
+
+
+def test_how_many_wait_is_a_number_that_a_server_can_let_in():
+    good = trace(1, 1, 2, 3, 4, 5).to_dict()
+    assert ServerTrace.from_dict({**good, "waiting": 31}).waiting == 31
+    for claimed in (-1, 2**16 + 1, 10**400, 2.0, True, None, "3"):
+        with pytest.raises(WireError):
+            ServerTrace.from_dict({**good, "waiting": claimed})
+    with pytest.raises(WireError):
+        ServerTrace.from_dict({k: v for k, v in good.items() if k != "waiting"})

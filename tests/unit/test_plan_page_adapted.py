@@ -11,25 +11,40 @@ from experiments.errors import UserError
 from experiments.plan_page import policies, timeline
 from experiments.plan_page.adapted import read_adapted
 from offloading.adaptation.estimator import HarmonicMean
+from offloading.adaptation.load import Load
 from offloading.adaptation.menu import Menu
 from offloading.adaptation.policy import Bandit, Static, Table
 from offloading.adaptation.replay import Clairvoyant, replay
+from offloading.constraints import Constraints
 from tests.unit.test_offloading_adaptation import EVERY, STEP, TIMES, choice
 
 LIMIT = 0.6
+IDLE = Load.constant(0)
 
 
-def document(choices=EVERY, *, trace=STEP, times=TIMES, deadline_ms=np.inf, singles=(0, 1)):
+def document(
+    choices=EVERY, *, trace=STEP, times=TIMES, deadline_ms=np.inf, singles=(0, 1), load=IDLE
+):
     """What the command writes."""
     menu = Menu(choices, leakage_limit=LIMIT)
     every = [
         Table(menu, HarmonicMean(), mbps=20.0),
         Bandit(menu, HarmonicMean(), mbps=20.0),
         *(Static(menu, single) for single in singles),
-        Clairvoyant(menu, trace),
+        Clairvoyant(menu, trace, dict(zip(times.tolist(), load.at(times).tolist(), strict=True))),
     ]
-    found = [replay(policy, menu, trace, times, deadline_ms=deadline_ms) for policy in every]
-    return json.loads(adapt.document(menu, trace, found, basis="assumed", invented=True))
+    how = {"load": load.at(times), "deadline_ms": deadline_ms}
+    found = [replay(policy, menu, trace, times, **how) for policy in every]
+    played = adapt.Played(
+        menu=menu,
+        limits=Constraints(leakage=LIMIT),
+        trace=trace,
+        load=load,
+        basis="assumed",
+        invented=True,
+        replays=tuple(found),
+    )
+    return json.loads(adapt.document(played))
 
 
 def written(raw, folder):
@@ -140,6 +155,17 @@ def test_the_sentence_says_so_where_changing_does_not_pay(tmp_path):
     assert "changing does not pay" in policies.reading(adapted_of(raw, tmp_path))
 
 
+def test_the_page_says_which_limits_the_menu_keeps_and_what_load_was_played(tmp_path):
+    said = policies.rests(adapted_of(document(), tmp_path), 1)
+    assert "3 plans within the limits (L <= 0.6); the other one exceeds them" in said
+    assert "at the server" not in said
+    burst = Load(seconds=(0.0, 50.0), waiting=(0.0, 30.0), source="burst.csv")
+    raw = document(load=burst)
+    assert raw["policies"][0]["waiting"] == [0.0] * 100 + [30.0] * 140
+    said = policies.rests(adapted_of(raw, tmp_path), 1)
+    assert "with 0 to 30 requests of others waiting at the server (burst.csv)" in said
+
+
 def test_with_a_single_plan_there_is_nothing_to_change(tmp_path):
     raw = document([choice("only", payload_bytes=1000.0)], singles=(0,))
     said = policies.reading(adapted_of(raw, tmp_path))
@@ -203,12 +229,13 @@ def first(**changes):
         "no json",
         "[]",
         '{"schema": 1}',
-        '{"schema": 2}',
-        '{"schema": 2, "trace": NaN}',
+        '{"schema": 3}',
+        '{"schema": 3, "trace": NaN}',
         spoiled(lambda raw: raw.update(policies=[])),
         spoiled(lambda raw: raw.update(plans=7)),
         spoiled(lambda raw: raw.update(basis="guessed")),
-        spoiled(lambda raw: raw.update(leakage_limit="much")),
+        spoiled(lambda raw: raw.pop("limits")),
+        spoiled(lambda raw: raw.update(refused="some")),
         spoiled(lambda raw: raw["policies"].pop(0) and raw["policies"].pop(0)),
         spoiled(first(chosen=[9] * len(TIMES))),
         spoiled(first(chosen=[-1] * len(TIMES))),
@@ -217,6 +244,8 @@ def first(**changes):
         spoiled(first(latency_ms=[0.0] * len(TIMES))),
         spoiled(first(mbps=[-1.0] * len(TIMES))),
         spoiled(first(mbps="fast")),
+        spoiled(first(waiting=[-1] * len(TIMES))),
+        spoiled(first(waiting=[0])),
         spoiled(first(seconds=TIMES[::-1].tolist())),
         spoiled(first(seconds=(TIMES + 1).tolist())),
         spoiled(first(deadline_ms="soon")),

@@ -1,7 +1,7 @@
 """What papers and their critics found of defenses, and how to look for it among rows."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 from splitbench.leaderboard import Row
@@ -234,8 +234,12 @@ def _beside(seen: Sequence[Seen], name: str) -> Iterator[tuple[str, Row, Row]]:
                 yield model, plain, row
 
 
-def _before(seen: Sequence[Seen], model: str, row: Row, **lacks: str) -> Row | None:
+def _before(seen: Sequence[Seen], model: str, row: Row, **knows: str) -> Row | None:
     """The same system of a model before an adversary that differs in this; None if not run."""
-    wanted = replace(row.message, threat={**row.message.threat, **lacks})
-    same = (other for name, other in seen if (name, other.message) == (model, wanted))
-    return next(same, None)
+    threat = {**row.message.threat, **knows}
+    wanted = (model, row.cut, row.message.defense, row.message.codec, threat)
+    for name, other in seen:
+        found = other.message
+        if (name, other.cut, found.defense, found.codec, found.threat) == wanted:
+            return other
+    return None

@@ -142,7 +142,7 @@ def training_privacy_is_another(seen: Sequence[Seen]) -> Iterator[Finding]:
 
 
 def places_tell_nearly_all(seen: Sequence[Seen]) -> Iterator[Finding]:
-    """Top-k with and without the magnitudes."""
+    """Top-k with and without the magnitudes; behind a ReLU, signs are alike and tell nothing."""
     rows = [row for _, row in _named(seen, "none") if row.message.codec.startswith("TopK")]
     for full in [row for row in rows if "value_bits=32" in row.message.codec]:
         for row in [row for row in rows if "value_bits=1," in row.message.codec]:
@@ -159,7 +159,7 @@ FACTS = (
         "Dropout and noise on features look private only to an attack that does not expect them.",
         "He, Zhang, Lee 2019 and 2020 report the defenses against attacks that do not",
         f"L of the naive attack is below {PRIVATE} and knowing the defense adds more than {MUCH}, "
-        f"both with their intervals, at a loss of at most {CLOSE:.0%} of accuracy",
+        f"both with their intervals, at a loss of at most {100 * CLOSE:.0f} points of accuracy",
         hides_from_the_naive,
     ),
     Fact(
@@ -198,8 +198,8 @@ FACTS = (
     ),
     Fact(
         "The positions of the largest values leak nearly as much as the values.",
-        "Hoefler, Mueller, Samek, A Privacy Study of Sparse Collaborative Inference: ResNet-18 at "
-        "layer2, learnt decoders",
+        "Hoefler, Mueller, Samek, A Privacy Study of Sparse Collaborative Inference: learnt "
+        "decoders of ResNet-18 at layer2 reach an SSIM of 0.428 from positions, 0.435 with values",
         f"L of places and signs is above {NEARLY:.0%} of that with magnitudes; the cut is behind a "
         "ReLU, else signs tell more than places",
         places_tell_nearly_all,

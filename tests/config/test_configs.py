@@ -383,6 +383,27 @@ def test_every_defense_is_tuned_with_the_same_budget():
     assert budgets == {**dict.fromkeys(knobless, 1), **dict.fromkeys(tuned, 4)}
 
 
+@pytest.mark.parametrize(
+    ("defense", "lacking"),
+    [
+        ("dropout", "naive"),
+        ("gaussian_noise", "naive"),
+        ("no_peek", "naive"),
+        ("secret_rotation", "secret_key"),
+        ("secret_permutation", "secret_key"),
+    ],
+)
+def test_a_fact_about_who_lacks_something_is_looked_for_with_who_does_not_at_each_setting(
+    defense, lacking
+):
+    settings = {lacking: set(), "white_box": set()}
+    for job in sweep_of("facts"):
+        if f"defense={defense}" in job:
+            (threat,) = [w[7:] for w in job if w.startswith("threat=")] or ["white_box"]
+            settings[threat].add(frozenset(w for w in job if not w.startswith("threat=")))
+    assert settings[lacking] == settings["white_box"] != set()
+
+
 def test_a_class_that_does_not_exist_is_one_sentence():
     with pytest.raises(UserError, match=r"^defenses\.nope\.Nope: "):
         build({"_target_": "defenses.nope.Nope"})

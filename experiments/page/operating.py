@@ -66,10 +66,12 @@ def operating(board: Board) -> list[Line]:
 
 def tuning(lines: list[Line]) -> str:
     """Whether all that can be tuned had the same choice; who had more to choose had more luck."""
-    counts = sorted({line.settings for line in lines if line.tunable} or {1})
+    tuned = [line for line in lines if line.tunable] or lines
+    counts = sorted({line.settings for line in tuned})
     if len(counts) == 1:
         many = "one setting" if counts == [1] else f"{counts[0]} settings"
-        return f"Every defense had the same budget for tuning: {many}."
+        but = "" if len(tuned) == len(lines) else " but secret keys, which have no knob,"
+        return f"Every defense{but} had the same budget for tuning: {many}."
     return (
         f"Defenses were tuned unequally, at {counts[0]} to {counts[-1]} settings: those with more "
         "have a small advantage."

@@ -85,7 +85,10 @@ def test_a_secret_key_has_no_budget_for_tuning():
     expression = "SecretRotation(per='channel')"
     key = dataclasses.replace(NOISE, name="secret_rotation", expression=expression, traits=traits)
     noises = (NOISE, dataclasses.replace(NOISE, expression="GaussianNoise(noise_std=0.7)"))
-    for kept, told in (((key, *noises), "same budget for tuning: 2"), ((key,), "one setting")):
+    for kept, told in (
+        ((key, *noises), "but secret keys, which have no knob, had the same budget for tuning: 2"),
+        ((key,), "Every defense had the same budget for tuning: one setting."),
+    ):
         assert told in tuning(operating(only_board(made((UNDEFENDED, *kept), ("relu3",)))))
 
 

@@ -193,7 +193,11 @@ class Job:
             shared=None if defense.changes_client else self.shared,
             seconds=float(product.facts["seconds"]),
         )
-        return _with_specs(deployment, self.roles.calibration.images(slice(0, PROBE)))
+        probe = self.roles.calibration.images(slice(0, PROBE))
+        deployment = _with_specs(deployment, probe)
+        if not defense.changes_client:
+            return deployment
+        return _with_original(deployment, self.cuttable.split(cut).client, probe)
 
     def target(self, cut: Cut) -> Target:
         """The target images at one cut, released as real bytes."""
@@ -304,6 +308,15 @@ def _with_specs(deployment: Deployment, probe: Tensor) -> Deployment:
         for i, t in enumerate(sent.tensors)
     )
     return replace(deployment, specs=specs)
+
+
+def _with_original(deployment: Deployment, client: nn.Module, probe: Tensor) -> Deployment:
+    """Keep the undefended client where the shapes of messages do not show that it was changed."""
+    client = client.to(here()).requires_grad_(False)
+    with torch.no_grad():
+        shapes = [tuple(features.shape[1:]) for features in client(probe)]
+    alike = shapes == [spec.shape for spec in deployment.specs]
+    return replace(deployment, original=client) if alike else deployment
 
 
 def _state(defense: Defense, parts: Split) -> dict[str, Tensor]:

@@ -250,6 +250,7 @@ def traits(defense: Defense, codec: Codec) -> dict[str, Any]:
         "lossless": codec.lossless,
         "changes_client": defense.changes_client,
         "stochastic": defense.stochastic and not off,
+        "keyed": defense.keyed,
         "knob": knob,
         "protects": protects,
         "nested": "no" if defense.changes_client else defense.nested,

@@ -61,6 +61,8 @@ class Deployment:
         shared: Serves the features where the client is the undefended model's.
         plain: The undefended codec, for `undefended`.
         seconds: What fitting the defense took, on the machine that did it.
+        original: The undefended model's client, for `undefended`, where the defense changed it and
+            what is sent still has its shapes; else None.
     """
 
     split: Split
@@ -70,6 +72,7 @@ class Deployment:
     plain: tuple[Defense, Codec]
     shared: SharedClient | None = None
     seconds: float = 0.0
+    original: nn.Module | None = None
 
     def features(self, images: Tensor) -> Tensors:
         """The client's output, without gradients."""
@@ -210,9 +213,16 @@ class Deployment:
         )
 
     def undefended(self) -> "Deployment":
-        """The same client as a naive adversary imagines it: no defense, the plain codec."""
+        """What a naive adversary imagines: the undefended client, no defense, the plain codec.
+
+        Where the messages themselves show that there is another client, by their shapes, it is
+        that one.
+        """
         defense, codec = self.plain
-        return replace(self, defense=defense, codec=codec)
+        if self.original is None:
+            return replace(self, defense=defense, codec=codec)
+        split = replace(self.split, client=self.original)
+        return replace(self, defense=defense, codec=codec, split=split, original=None)
 
     def held_by(self, threat: ThreatModel, *, seed: int) -> "Deployment":
         """This system as an adversary has it at home: under a key of its own, if it lacks the true.

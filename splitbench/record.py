@@ -100,9 +100,10 @@ class Record:
             prior (`splitbench.certificate`), in the same form.
         traits: What says which releases can be computed from which others: ``exact`` (the
             undefended features, and a lossless codec), ``lossless`` (the codec),
-            ``changes_client``, ``stochastic`` (fresh randomness in every message), and the
-            defense's ``knob``, the direction in which it ``protects`` and whether its settings
-            are ``nested`` (``no``, ``all``, ``multiples``).
+            ``changes_client``, ``stochastic`` (fresh randomness in every message), ``keyed`` (a
+            secret is shared with the server), and the defense's ``knob``, the direction in which
+            it ``protects`` and whether its settings are ``nested`` (``no``, ``all``,
+            ``multiples``).
         diagnostics: What the attack says about its own guesses without the truth
             (`Attack.diagnostics`), ``payload_class_p``, the probability that lengths of
             messages differ so much between classes by chance, ``distance_correlation``

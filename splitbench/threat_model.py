@@ -31,8 +31,10 @@ class ThreatModel:
             may be sent through the device), ``architecture`` (query-free: what the client looks
             like, and neither its weights nor its answers) or ``none``.
         defense: ``known`` (adaptive: the adversary simulates the defended release) or ``hidden``
-            (naive: it expects the undefended features and trains on those). Hidden is there to
-            show what ignoring a defense costs an attack, never to rank a defense.
+            (naive: it expects the undefended features and trains on those, also where the defense
+            has trained the client; but a client that sends tensors of other shapes cannot be
+            overlooked, and is the one that it has). Hidden is there to show what ignoring a
+            defense costs an attack, never to rank a defense.
         auxiliary: Images of the adversary's own: of the ``same`` distribution as the targets,
             disjoint from them; ``shifted``, another data set; or ``none``.
         query_budget: Images that may be queried, each time counted; None is unlimited. Of a

@@ -47,22 +47,31 @@ class Line:
     kind: str
     settings: int
     points: tuple[Point, ...]
+    tunable: bool = True
 
 
 def operating(board: Board) -> list[Line]:
     """All lines of a board; none where nothing was defended."""
     return [
-        Line(one.cut, one.kind, one.settings, tuple(_point(row) for row in one.at.values()))
+        Line(
+            one.cut,
+            one.kind,
+            one.settings,
+            tuple(_point(row) for row in one.at.values()),
+            one.tunable,
+        )
         for one in families(board)
     ]
 
 
 def tuning(lines: list[Line]) -> str:
-    """Whether all had the same choice; who could choose among more had more luck."""
-    counts = sorted({line.settings for line in lines})
+    """Whether all that can be tuned had the same choice; who had more to choose had more luck."""
+    tuned = [line for line in lines if line.tunable] or lines
+    counts = sorted({line.settings for line in tuned})
     if len(counts) == 1:
         many = "one setting" if counts == [1] else f"{counts[0]} settings"
-        return f"Every defense had the same budget for tuning: {many}."
+        but = "" if len(tuned) == len(lines) else " but secret keys, which have no knob,"
+        return f"Every defense{but} had the same budget for tuning: {many}."
     return (
         f"Defenses were tuned unequally, at {counts[0]} to {counts[-1]} settings: those with more "
         "have a small advantage."

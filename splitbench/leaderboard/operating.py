@@ -21,6 +21,7 @@ class Family:
         cut: Where.
         kind: Of the defense, for the reader.
         settings: How many settings were run.
+        tunable: There is something to tune; a secret key is good or bad, not strong or weak.
         at: For each loss of accuracy the row that leaks least among those that lose no more;
             None where there is none.
     """
@@ -28,6 +29,7 @@ class Family:
     cut: str
     kind: str
     settings: int
+    tunable: bool
     at: Mapping[float, Row | None]
 
 
@@ -47,6 +49,7 @@ def families(board: Board) -> tuple[Family, ...]:
             cut=cut,
             kind=kind,
             settings=len(rows),
+            tunable=not any(row.message.traits.get("keyed") for row in rows),
             at={drop: _least(rows, drop) for drop in DROPS},
         )
         for (cut, kind), rows in groups.items()

@@ -369,15 +369,39 @@ def test_a_mistake_ends_the_command_before_any_work(mistake, tmp_path, capsys, m
 
 
 def test_every_defense_is_tuned_with_the_same_budget():
-    sweep = OmegaConf.load(CONFIGS / "experiment" / "defenses.yaml").hydra.sweeper
-    parser = OverridesParser.create()
-    words = [f"{key}={values}" for key, values in sweep.params.items()]
-    swept = expand(parser.parse_overrides(words), configured=len(words), also=sweep.also)
-    budgets = Counter(job[0].removeprefix("defense=") for job in swept)
-    assert budgets.pop("none") == 1
-    assert set(budgets.values()) == {4}
-    untuned = {"none", "secret_rotation", "secret_permutation"}  # a key has no knob
-    assert {*budgets} == {*options("defense")} - untuned
+    """Four settings; without a knob one, before each adversary that knows another part of it."""
+    keyed = {
+        name for name in options("defense") if build(resolved(f"defense={name}")["defense"]).keyed
+    }
+    knobless = {("none", ""), *product(keyed, ("white_box", "secret_key"))}
+    tuned = {(name, "") for name in {*options("defense")} - keyed - {"none"}}
+    budgets = Counter()
+    for job in sweep_of("defenses"):
+        told = dict(word.split("=", 1) for word in job)
+        budgets[told["defense"], told.get("threat", "")] += 1
+    assert keyed
+    assert budgets == {**dict.fromkeys(knobless, 1), **dict.fromkeys(tuned, 4)}
+
+
+@pytest.mark.parametrize(
+    ("defense", "lacking"),
+    [
+        ("dropout", "naive"),
+        ("gaussian_noise", "naive"),
+        ("no_peek", "naive"),
+        ("secret_rotation", "secret_key"),
+        ("secret_permutation", "secret_key"),
+    ],
+)
+def test_a_fact_about_who_lacks_something_is_looked_for_with_who_does_not_at_each_setting(
+    defense, lacking
+):
+    settings = {lacking: set(), "white_box": set()}
+    for job in sweep_of("facts"):
+        if f"defense={defense}" in job:
+            (threat,) = [w[7:] for w in job if w.startswith("threat=")] or ["white_box"]
+            settings[threat].add(frozenset(w for w in job if not w.startswith("threat=")))
+    assert settings[lacking] == settings["white_box"] != set()
 
 
 def test_a_class_that_does_not_exist_is_one_sentence():

@@ -11,7 +11,7 @@ from experiments.claims import FACTS
 from experiments.cli import main
 from experiments.facts import as_markdown, findings, verdict
 from splitbench.leaderboard import Evidence, boards
-from tests.unit.records import SETTINGS, Setting, bits, cells, noisy, write
+from tests.unit.records import SETTINGS, Setting, bits, cells, noisy, of_threat, write
 
 PLAIN = SETTINGS[0]
 NAMES = {fact.find.__name__: fact for fact in FACTS}
@@ -64,20 +64,36 @@ def laplace(accuracy: float, snr_db: float, epochs: int = 0) -> list[Evidence]:
     return evidence(named("laplace_noise", 0.8, accuracy, expression=expression), snr_db=snr_db)
 
 
+def hidden(naive: float, adaptive: float, accuracy: float = 0.86) -> list[Evidence]:
+    """Noise, attacked by who does not expect it and by who does."""
+    keeps = (noisy(0.5, "hidden"), naive), (noisy(0.5), adaptive)
+    return evidence(
+        *(
+            dataclasses.replace(setting, keeps=(leak,) * 6, accuracy=(accuracy,) * 6)
+            for setting, leak in keeps
+        )
+    )
+
+
+def no_peek(naive: float, retrained: float, correlation: float = 0.3) -> list[Evidence]:
+    """Beside an undefended L of 0.98 and a distance correlation of 0.8."""
+    attacked = named("no_peek", naive, threat="hidden"), named("no_peek", retrained)
+    return evidence(PLAIN, distance_correlation=0.8) + evidence(
+        *attacked, distance_correlation=correlation
+    )
+
+
+def rotated(known: float, secret: float | None = None) -> list[Evidence]:
+    found = evidence(PLAIN, named("secret_rotation", known))
+    if secret is None:
+        return found
+    return found + of_threat(evidence(named("secret_rotation", secret)), key="secret")
+
+
 CASES = {
-    "hides_from_the_naive": (
-        evidence(noisy(0.5), noisy(0.5, "hidden")),
-        evidence(
-            dataclasses.replace(noisy(0.5), keeps=(0.5,) * 6),
-            dataclasses.replace(noisy(0.5, "hidden"), keeps=(0.7,) * 6),
-        ),
-    ),
-    "dependence_falls_first": (
-        evidence(PLAIN, distance_correlation=0.8)
-        + evidence(named("no_peek", 0.9), distance_correlation=0.3),
-        evidence(PLAIN, distance_correlation=0.8)
-        + evidence(named("no_peek", 0.2), distance_correlation=0.7),
-    ),
+    "hides_from_the_naive": (hidden(0.3, 0.8), hidden(0.7, 0.5)),
+    "retraining_recovers_part": (no_peek(0.2, 0.8), no_peek(0.8, 0.2)),
+    "known_key_hides_nothing": (rotated(0.984, 0.1), rotated(0.9, 0.1)),
     "learnt_noise_costs_less": (
         shredded(0.82) + laplace(0.9, 6.0) + laplace(0.7, 0.0) + laplace(0.5, -6.0),
         shredded(0.75) + laplace(0.9, 6.0) + laplace(0.7, 0.0),
@@ -128,6 +144,48 @@ def test_noise_is_compared_where_it_is_as_strong_and_fresh(
 ) -> None:
     """Laplace noise at 1.5 dB, a quarter of the way: an accuracy of 75 %."""
     assert judged("learnt_noise_costs_less", found) == told
+
+
+@pytest.mark.parametrize(
+    "found",
+    [hidden(0.6, 0.9), hidden(0.3, 0.35), hidden(0.3, 0.8, accuracy=0.8)],
+    ids=["the naive attack sees enough", "the other sees no more", "the task is lost"],
+)
+def test_a_defense_hides_from_the_naive_where_it_hides_and_costs_little(
+    found: list[Evidence],
+) -> None:
+    assert judged("hides_from_the_naive", found) == "does not hold"
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (no_peek(0.8, 0.8), "does not hold"),
+        (no_peek(0.2, 0.984), "does not hold"),
+        (no_peek(0.2, 0.8, correlation=0.85), "does not hold"),
+        (evidence(PLAIN, named("no_peek", 0.8), distance_correlation=0.8), "not run"),
+    ],
+    ids=["nothing recovered", "all recovered", "no less correlated", "nobody naive"],
+)
+def test_retraining_recovers_part_of_what_fell(found: list[Evidence], told: str) -> None:
+    assert judged("retraining_recovers_part", found) == told
+
+
+@pytest.mark.parametrize(
+    ("found", "without"),
+    [(rotated(0.984, 0.1), "without the key 0.100"), (rotated(0.984), "without the key not mea")],
+    ids=["attacked", "not attacked"],
+)
+def test_what_is_found_without_the_key_stands_beside_what_is_found_with_it(
+    found: list[Evidence], without: str
+) -> None:
+    assert judged("known_key_hides_nothing", found) == "holds"
+    assert without in as_markdown(boards(found, resamples=100))
+
+
+def test_a_system_is_compared_with_the_undefended_one_of_its_own_model() -> None:
+    other = evidence(named("secret_rotation", 0.984), model="another")
+    assert judged("known_key_hides_nothing", evidence(PLAIN) + other) == "not run"
 
 
 def test_models_of_different_accuracy_are_not_compared() -> None:

@@ -8,7 +8,7 @@ from experiments.page.operating import HEADINGS, operating, tuning
 from experiments.page.render import render
 from experiments.page.tables import to_markdown
 from splitbench.leaderboard import DROPS, UNRANKED, families
-from tests.unit.test_leaderboard import NAIVE, NOISE, made, only_board, row_of
+from tests.unit.test_leaderboard import NAIVE, NOISE, UNDEFENDED, made, only_board, row_of
 
 STRONG = "noise_std=2.0"
 
@@ -78,6 +78,18 @@ def test_unequal_budgets_for_tuning_are_said(board):
     assert tuning(lines) in render([board])
     alike = [line for line in lines if line.settings == 2]
     assert tuning(alike) == "Every defense had the same budget for tuning: 2 settings."
+
+
+def test_a_secret_key_has_no_budget_for_tuning():
+    traits = {"changes_client": False, "keyed": True}
+    expression = "SecretRotation(per='channel')"
+    key = dataclasses.replace(NOISE, name="secret_rotation", expression=expression, traits=traits)
+    noises = (NOISE, dataclasses.replace(NOISE, expression="GaussianNoise(noise_std=0.7)"))
+    for kept, told in (
+        ((key, *noises), "but secret keys, which have no knob, had the same budget for tuning: 2"),
+        ((key,), "Every defense had the same budget for tuning: one setting."),
+    ):
+        assert told in tuning(operating(only_board(made((UNDEFENDED, *kept), ("relu3",)))))
 
 
 def test_where_nothing_is_defended_nothing_is_said():

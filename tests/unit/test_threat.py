@@ -189,6 +189,24 @@ def test_a_naive_adversary_simulates_the_undefended_release():
     assert not opened.mismatch(Release(features), features).any()
 
 
+def test_a_naive_adversary_has_the_client_of_before_the_defense_trained_it():
+    class Doubled(torch.nn.Module):
+        def forward(self, images):
+            return tuple(2 * features for features in bare(images))
+
+    world = toy_world()
+    bare, split = world.deployment.split.client, world.deployment.split
+    trained = replace(split, client=Doubled())
+    world = replace(world, deployment=replace(world.deployment, split=trained, original=bare))
+    features = bare(world.targets)[0]
+    for defense, factor in (("known", 2), ("hidden", 1)):
+        opened = world.surface("x", ThreatModel(defense=defense))
+        for seen in (opened.query(world.targets).tensors, opened.client(world.targets)):
+            assert torch.equal(seen[0], factor * features)
+    own = opened.simulated(Doubled()).query(world.targets)
+    assert torch.equal(own.tensors[0], 2 * features), "what it simulates is a client of its own"
+
+
 def test_only_an_adversary_that_knows_the_defense_has_its_likelihood():
     for defense, known in (("known", True), ("hidden", False)):
         world, opened = shifted(defense=defense)

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from splitbench.data.duplicates import THINGS
 from splitbench.data.images import ROLES, LabeledImages, Roles, join
 from splitbench.data.roles import Sizes
 from splitbench.data.source import Source
@@ -38,11 +39,14 @@ class GaussianImages(Source):
         seed: Of all draws.
         side: Height and width in pixels, >= 4.
         std: Standard deviation of each pixel, in (0, 0.08].
-        reach: Distance in pixels over which the correlation falls to 1 / e, > 0.
+        reach: Distance in pixels over which the correlation falls to 1 / e, in (0, side / 4]:
+            beyond, images that were drawn independently pass for copies.
 
     Raises:
         ValueError: A value is out of its range.
     """
+
+    similarity = THINGS
 
     def __init__(
         self,
@@ -53,10 +57,10 @@ class GaussianImages(Source):
         std: float = 0.0625,
         reach: float = 3.0,
     ) -> None:
-        if side < SMALLEST or not 0 < std <= WIDEST or not reach > 0:
+        if side < SMALLEST or not 0 < std <= WIDEST or not 0 < reach <= side / 4:
             raise ValueError(
                 f"side={side}, std={std}, reach={reach}: want side >= {SMALLEST}, std in "
-                f"(0, {WIDEST}] so that no pixel leaves [0, 1], and reach > 0"
+                f"(0, {WIDEST}] so that no pixel leaves [0, 1], and reach in (0, side / 4]"
             )
         self.sizes = sizes
         self.seed = seed

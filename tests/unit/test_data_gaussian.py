@@ -94,7 +94,7 @@ def test_a_mirror_changes_neither_law_nor_class(roles):
 
 
 @pytest.mark.parametrize("change", [
-    {"side": 3}, {"std": 0.0}, {"std": 0.1}, {"reach": 0.0},
+    {"side": 3}, {"std": 0.0}, {"std": 0.1}, {"reach": 0.0}, {"reach": 2.1},
 ])  # fmt: skip
 def test_a_law_that_is_none_or_leaves_the_range_is_refused(change):
     with pytest.raises(ValueError, match=next(iter(change))):

@@ -7,15 +7,23 @@ import torch
 
 from experiments.costs import on_cpu
 from experiments.job import Job
-from splitbench.certificate import NormalPrior, noise_certificate, rate_certificate
+from splitbench.certificate import noise_certificate, rate_certificate
 from splitbench.deployment import Deployment
 from splitbench.fisher import NotApplicableError
+from splitbench.normal_prior import NormalPrior
 from splitbench.placement import on_the_cpu
 from splitbench.rng import stream
 
 IMAGES = 1000  # calibration images behind the covariance
 DIRECTIONS = 64  # principal ones that van Trees' inequality is asked about: most of the variance
 DRAWS = 8  # images from the prior, each with a forward pass of every direction
+BINDING_DRAWS = 128  # where attacks are held against what they say
+CONFIDENCE = 0.999  # that chance in those draws does not make the bound too large
+
+
+def prior_of(job: Job) -> NormalPrior | None:
+    """The law that the images are drawn from, where it is known; else one that is estimated."""
+    return job.roles.prior or calibration_prior(job)
 
 
 def calibration_prior(job: Job) -> NormalPrior | None:
@@ -50,6 +58,7 @@ def certificates_of(
     differ = observations if deployment.defense.stochastic else 1
     longest = deployment.codec.payload_bound(deployment.specs)
     unavailable: Mapping[str, str] = {}
+    binds = prior.applies is True
     with on_the_cpu(), torch.no_grad():
         found = [rate_certificate(prior, payload_bytes=longest, messages=differ)]
         client, defense = on_cpu(deployment.split.client), on_cpu(deployment.defense)
@@ -60,7 +69,8 @@ def certificates_of(
                 prior,
                 observations=observations,
                 directions=DIRECTIONS,
-                draws=DRAWS,
+                draws=BINDING_DRAWS if binds else DRAWS,
+                confidence=CONFIDENCE if binds else None,
                 generator=stream(seed, "certificate", deployment.split.cut.name),
             )
             found.append(noise)

@@ -10,6 +10,7 @@ from splitbench.data.deal import deal_images
 from splitbench.data.duplicates import content_hashes
 from splitbench.data.images import LabeledImages, Roles
 from splitbench.data.likeness import alike
+from splitbench.normal_prior import NormalPrior
 from splitbench.rng import stream
 from splitbench.threat import ThreatModel
 
@@ -29,7 +30,8 @@ def roles_of(config: Mapping[str, Any], threat: ThreatModel) -> Roles:
     if threat.auxiliary == "shifted":
         roles = replace(roles, auxiliary=_shifted(config["auxiliary"], roles.target))
     if config["target_role"] == "train":
-        roles = replace(roles, target=_as_many(roles.train, len(roles.target)))
+        seen = _as_many(roles.train, len(roles.target))
+        roles = replace(roles, target=seen, prior=_known_to_the_model(roles.prior))
     limit = config["targets"]
     if limit is not None and limit < len(roles.target):
         roles = replace(roles, target=roles.target.subset(slice(0, int(limit))))
@@ -53,6 +55,11 @@ def _load(key: str, node: Mapping[str, Any]) -> Roles:
     if not isinstance(roles, Roles):
         raise UserError(f"{key}: {node['_target_']}.load() must return Roles")
     return roles
+
+
+def _known_to_the_model(prior: NormalPrior | None) -> NormalPrior | None:
+    """The law of images that the model was trained on: its weights may tell more of them."""
+    return prior and replace(prior, applies="the model was trained on these very images")
 
 
 def _as_many(images: LabeledImages, count: int) -> LabeledImages:

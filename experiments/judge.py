@@ -12,7 +12,7 @@ from torch import Tensor
 from attacks.class_mean import ClassMean
 from attacks.constant_color import ConstantColor
 from attacks.mean_image import MeanImage
-from experiments.certificates import calibration_prior, certificates_of
+from experiments.certificates import certificates_of, prior_of
 from experiments.costs import costs_of
 from experiments.doubts import Findings, depends_on_batch, flags_of, payload_class_p
 from experiments.job import Job
@@ -69,7 +69,7 @@ class Judge:
         self.labels = job.roles.target.labels
         self.scoring = Scoring(job)
         self._ceiling = self.scoring(self.truth)
-        self._prior = calibration_prior(job)
+        self._prior = prior_of(job)
         self._floors: dict[str, Arrays] = {}
         self._facts: dict[str, dict[str, Any]] = {}
         self._mixing: dict[str, bool] = {}

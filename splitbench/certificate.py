@@ -5,6 +5,7 @@ leaves the error of the best code of that rate (reverse water-filling). Noise of
 information leaves what van Trees' inequality says. Both hold for every guess, biased or not, of
 whoever knows the prior, the client and the defense. Photographs are not drawn from a normal
 distribution: for them both are descriptions of the message, and no attack may be held against them.
+Images of a known law (`splitbench.data.gaussian_images`) are, and there every attack is.
 
 References:
     Cover, Thomas. "Elements of information theory", 2nd edition, section 10.3.3. 2006.
@@ -12,85 +13,17 @@ References:
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from splitbench.defense import Defense
-from splitbench.fisher import Client, fisher_along, van_trees
+from splitbench.fisher import Client, fisher_along, safe_van_trees, van_trees
 from splitbench.guarantee import Guarantee
+from splitbench.normal_prior import NormalPrior
 
-FLAT = 1e-9  # of the largest variance: a direction in which nothing varies
 SHORTER = math.log2(256 / 255)  # bits that the shorter messages add to those of full length
-
-
-@dataclass(frozen=True, eq=False)
-class NormalPrior:
-    """A normal distribution of images by its principal directions.
-
-    Attributes:
-        name: As it stands behind "drawn from".
-        mean: ``(c, h, w)``, in [0, 1].
-        directions: Orthonormal, ``(r, pixels)``, those of the largest variance first; images do
-            not vary outside of them.
-        variances: Along each, ``(r,)``, > 0, in squared units of pixels in [0, 1].
-        applies: True where the images under attack are drawn from it; else why they are not.
-    """
-
-    name: str
-    mean: Float[Tensor, "c h w"]
-    directions: Float[Tensor, "r pixels"]
-    variances: Float[Tensor, " r"]
-    applies: bool | str
-
-    @property
-    def pixels(self) -> int:
-        """Values of one image."""
-        return self.mean.numel()
-
-    @classmethod
-    def of_covariance(
-        cls,
-        mean: Float[Tensor, "c h w"],
-        covariance: Float[Tensor, "pixels pixels"],
-        *,
-        name: str,
-        applies: bool | str,
-    ) -> "NormalPrior":
-        """From a covariance that is known."""
-        variances, vectors = torch.linalg.eigh(covariance.double())
-        return cls._of(mean, vectors.T, variances, name, applies)
-
-    @classmethod
-    def of_images(
-        cls, images: Float[Tensor, "n c h w"], *, name: str, applies: bool | str
-    ) -> "NormalPrior":
-        """With the mean and the covariance of some images, at least two; of rank n - 1 at most."""
-        flat = images.flatten(1).double()
-        mean = flat.mean(0)
-        centred = (flat - mean) / math.sqrt(len(flat) - 1)
-        if len(flat) >= flat.shape[1]:
-            variances, vectors = torch.linalg.eigh(centred.T @ centred)
-            directions = vectors.T
-        else:  # the same from the smaller matrix
-            variances, vectors = torch.linalg.eigh(centred @ centred.T)
-            directions = (vectors.T @ centred) / variances.clamp(min=1e-300).sqrt()[:, None]
-        return cls._of(mean.view(images.shape[1:]).to(images), directions, variances, name, applies)
-
-    @classmethod
-    def _of(
-        cls, mean: Tensor, directions: Tensor, variances: Tensor, name: str, applies: bool | str
-    ) -> "NormalPrior":
-        kept = variances.flip(0) > FLAT * variances.max()
-        return cls(name, mean, directions.flip(0)[kept], variances.flip(0)[kept], applies)
-
-    def sample(self, count: int, *, generator: torch.Generator) -> Float[Tensor, "n c h w"]:
-        """Images; what a normal distribution puts outside of [0, 1] stays there."""
-        white = torch.randn(count, len(self.variances), generator=generator, dtype=torch.float64)
-        moved = (white * self.variances.sqrt()) @ self.directions
-        return (self.mean.double() + moved.view(count, *self.mean.shape)).to(self.mean.dtype)
 
 
 def least_distortion(variances: Float[Tensor, " r"], *, bits: float) -> float:
@@ -152,6 +85,7 @@ def noise_certificate(
     observations: int = 1,
     directions: int | None = None,
     draws: int = 16,
+    confidence: float | None = None,
     generator: torch.Generator,
 ) -> Guarantee:
     """What noise leaves unknown: van Trees' inequality along the principal directions.
@@ -167,28 +101,34 @@ def noise_certificate(
             takes all. Each costs a forward pass of every draw.
         draws: Images from the prior over which the information is averaged, >= 1; any one will do
             for a linear client.
+        confidence: That chance in the draws does not raise the bound (`safe_van_trees`, >= 4
+            draws): for a prior that applies. None takes the mean for what it estimates, which
+            errs upwards unless the client is linear.
         generator: Of the draws.
 
     Raises:
         NotApplicableError: The release has no Fisher information.
-        ValueError: No draws.
+        ValueError: Too few draws.
     """
     if draws < 1:
         raise ValueError(f"draws={draws}: must be at least 1")
     count = len(prior.variances) if directions is None else min(directions, len(prior.variances))
     units = prior.directions[:count].view(count, *prior.mean.shape).to(prior.mean.dtype)
     shown = prior.sample(draws, generator=generator)
-    information = torch.stack([fisher_along(client, defense, image, units) for image in shown])
-    mean_error = van_trees(
-        observations * information.double(), (1 / prior.variances[:count]).diag()
-    )
-    least = float(mean_error) * count / prior.pixels
+    told = torch.stack([fisher_along(client, defense, image, units) for image in shown])
+    information, own = observations * told.double(), (1 / prior.variances[:count]).diag()
+    if confidence is None:
+        mean_error = float(van_trees(information, own))
+    else:
+        mean_error = safe_van_trees(information, own, confidence=confidence)
+    least = mean_error * count / prior.pixels
+    sure = "" if confidence is None else f", at its upper end with {confidence:.1%} confidence"
     return _certificate(
         f"van Trees bound: the noise leaves an error of {least:.3g}",
         least,
         prior,
         (
-            f"The information of the noise is its mean over {draws} draws from the prior.",
+            f"The information of the noise is its mean over {draws} draws from the prior{sure}.",
             "The client is differentiable but for a set of images that has no volume.",
         ),
     )

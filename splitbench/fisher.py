@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
+from scipy import stats
 from torch import Tensor
 from torch.autograd import forward_ad
 
@@ -196,6 +197,36 @@ def van_trees(
     total = information.mean(0) + prior
     bound: Tensor = torch.linalg.inv(total).trace() / len(total)
     return bound
+
+
+def safe_van_trees(
+    information: Float[Tensor, "b d d"], prior: Float[Tensor, "d d"], *, confidence: float
+) -> float:
+    """A bound like `van_trees` that chance does not raise, for what attacks are held against.
+
+    The inverse of a mean over few draws is too large on average, and so is `van_trees`. But
+    ``(tr C)^2 / tr(C (E[I(x)] + J) C) / d`` is a bound for every symmetric matrix C, and equal to
+    `van_trees` for the best one. Here the first half of the draws proposes C; the second half gives
+    the mean in the denominator, which is taken at the upper end of its Student interval. Where the
+    information is the same everywhere, as for a linear client, nothing is lost.
+
+    Args:
+        information: At images drawn from the prior, at least four.
+        prior: As in `van_trees`.
+        confidence: That the mean is no larger, in (0, 1).
+
+    Raises:
+        ValueError: Fewer than four draws.
+    """
+    if len(information) < 4:
+        raise ValueError(f"{len(information)} draws: want at least 4, two of them for an interval")
+    half = len(information) // 2
+    weights = torch.linalg.inv(information[:half].mean(0) + prior)
+    told = (weights @ information[half:] @ weights).diagonal(dim1=1, dim2=2).sum(1)
+    quantile = float(stats.t.ppf(confidence, len(told) - 1))
+    most = told.mean() + quantile * told.std() / len(told) ** 0.5
+    bound = weights.trace().square() / ((weights @ prior @ weights).trace() + most)
+    return float(bound) / len(prior)
 
 
 def _along(client: Client, defense: Defense, images: Tensor, direction: Tensor) -> Tensor:

@@ -101,6 +101,7 @@ def _template() -> Template:
         milliseconds=words.milliseconds,
         place=words.place,
         small=words.small,
+        rebuilt_at_most=words.rebuilt_at_most,
         binding=words.binding,
         adversary=words.adversary,
         explain=explain,

@@ -21,6 +21,7 @@ from experiments.page.words import (
     points,
     promised,
     rate,
+    rebuilt_at_most,
     series,
     size,
     small,
@@ -79,6 +80,7 @@ def _line(board: Board, row: Row, link: str, attacks: Sequence[str]) -> dict[str
         "guarantee_epsilon": row.guarantee.epsilon if row.guarantee.formal else None,
         "guarantee_delta": row.guarantee.delta if row.guarantee.formal else None,
         "guarantee_messages": row.guarantee.messages if row.guarantee.formal else None,
+        "guarantee_rebuilt": rebuilt_at_most(row.guarantee),
         **_certificate(row),
         "seeds": row.seeds,
         "targets": row.targets,
@@ -270,10 +272,12 @@ def _stays(board: Board) -> list[str]:
 
 def _promises(board: Board) -> list[str]:
     """Formal guarantees; nothing where there are none."""
-    lines = ["| defense | epsilon | delta | messages | guarantee |", "|" + " --- |" * 5]
+    names = "| defense | epsilon | delta | messages | rebuilt at most, of 1 % | guarantee |"
+    lines = [names, "|" + " --- |" * 6]
     for row in promised(board):
         told = row.guarantee
-        numbers = (small(told.epsilon), small(told.delta), str(told.messages))
+        rebuilt = percent(rebuilt_at_most(told))
+        numbers = (small(told.epsilon), small(told.delta), str(told.messages), rebuilt)
         cells = (series(row), *numbers, told.statement)
         lines.append("| " + " | ".join(map(_plain, cells)) + " |")
     text = "What is promised, whatever the attack, over all messages that the adversary sees:"

@@ -22,6 +22,7 @@ SELECTION = (
     "LikelihoodSelection"  # by name: the class would bring scipy and all of the attack along
 )
 ROUNDING = 1 / 255**2 / 12  # mean squared error of images in [0, 1] that are stored as bytes
+BLIND_LUCK = 0.01  # how often a guess without any message is good enough, for bounds on guarantees
 FREE_POINTS = 0.02  # loss of accuracy that the lead text calls cheap
 
 
@@ -163,6 +164,11 @@ def promised(board: Board) -> list[Row]:
     """Rows with a formal guarantee, one for all cuts at which the same is promised."""
     formal = [row for row in board.rows if row.guarantee.formal]
     return list({(series(row), row.guarantee): row for row in reversed(formal)}.values())[::-1]
+
+
+def rebuilt_at_most(guarantee: Guarantee) -> float | None:
+    """How often anybody can rebuild what blind luck rebuilds 1 % of the time; None if unproved."""
+    return guarantee.best_reconstruction(prior=BLIND_LUCK) if guarantee.formal else None
 
 
 def certified(board: Board) -> list[tuple[Row, Guarantee]]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from splitbench.normal_prior import NormalPrior
+
 ROLES = ("train", "auxiliary", "calibration", "target")
 
 
@@ -97,6 +99,7 @@ class Roles:
         calibration: The judge's data: floors, independent classifier, operating points.
         target: The images under attack; task accuracy is measured on them too.
         dropped: Images of the source that are in no part: how many, by reason.
+        prior: The law that the images under attack are drawn from; None where nobody knows it.
     """
 
     train: LabeledImages
@@ -104,6 +107,7 @@ class Roles:
     calibration: LabeledImages
     target: LabeledImages
     dropped: Mapping[str, int] = field(default_factory=dict)
+    prior: NormalPrior | None = None
 
     def to(self, device: torch.device | str) -> "Roles":
         """The same images on another device."""

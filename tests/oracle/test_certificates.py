@@ -20,15 +20,11 @@ from attacks.ridge import Ridge
 from defenses.gaussian_noise import GaussianNoise
 from defenses.laplace_noise import LaplaceNoise
 from defenses.no_defense import NoDefense
-from splitbench.certificate import (
-    NormalPrior,
-    least_distortion,
-    noise_certificate,
-    rate_certificate,
-)
+from splitbench.certificate import least_distortion, noise_certificate, rate_certificate
 from splitbench.codecs.sign import Sign
 from splitbench.codecs.uniform import Uniform
 from splitbench.fisher import NotApplicableError
+from splitbench.normal_prior import NormalPrior
 from splitbench.rng import stream
 
 GREYS = torch.full((1, SIDE, SIDE), GREY)
@@ -124,6 +120,20 @@ def test_noise_on_a_linear_client_is_certified_at_the_error_of_the_best_guess(ob
     assert share(found) == pytest.approx(risk, rel=1e-4)
     assert found.binds
     assert world.attacked_by(Ridge(), observations=observations).respects(share(found))
+
+
+def test_confidence_costs_nothing_where_every_draw_says_the_same():
+    covariance = smooth_covariance()
+    _, client, defense, _ = noisy(gaussian_matrix(12), covariance)
+    mean, safe = (
+        noise_certificate(
+            client, defense, prior(covariance), draws=4, confidence=sure, generator=stream(0)
+        )
+        for sure in (None, 0.999)
+    )
+    assert safe.least_mse == pytest.approx(mean.least_mse, rel=1e-5)
+    assert "99.9% confidence" in safe.assumptions[0]
+    assert "confidence" not in mean.assumptions[0]
 
 
 def test_fewer_directions_certify_less():

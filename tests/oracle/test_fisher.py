@@ -32,6 +32,7 @@ from splitbench.fisher import (
     exact_fisher_trace,
     fisher_matrix,
     fisher_trace,
+    safe_van_trees,
     van_trees,
 )
 from splitbench.models.normalize import Normalize
@@ -199,6 +200,33 @@ def test_van_trees_is_the_bayes_risk_where_all_is_linear_and_normal():
     prior = torch.linalg.inv(covariance) / STD**2  # in pixels rather than in deviations
     bound = van_trees(information.double(), prior) / STD**2
     assert float(bound) == pytest.approx(risk, rel=1e-4)
+
+
+def test_a_safe_bound_of_a_linear_client_loses_nothing():
+    same = smooth_covariance()[None].expand(4, -1, -1)
+    bounds = [safe_van_trees(same, same[0], confidence=c) for c in (0.5, 0.999)]
+    assert bounds == pytest.approx([float(van_trees(same, same[0]))] * 2)
+
+
+def test_a_safe_bound_of_few_draws_is_not_above_that_of_all_and_the_mean_is():
+    """Information along a random direction each time, 20 of 8 in the mean: 1 / (20 + 1)."""
+    own, truth = torch.eye(8).double(), 1 / 21
+    plain, safe, likely = [], [], []
+    for seed in range(200):
+        found = torch.randn(128, 8, generator=stream(seed, "draws"), dtype=torch.float64)
+        information = 20 * found[:, :, None] * found[:, None, :]
+        plain.append(float(van_trees(information, own)))
+        safe.append(safe_van_trees(information, own, confidence=0.999))
+        likely.append(safe_van_trees(information, own, confidence=0.5))
+    assert min(safe) > 0.4 * truth
+    assert max(safe) <= truth
+    assert all(a < b for a, b in zip(safe, likely, strict=True))
+    assert sum(one > truth for one in plain) > 150
+
+
+def test_a_safe_bound_needs_draws_for_an_interval():
+    with pytest.raises(ValueError, match="3 draws: want at least 4"):
+        safe_van_trees(torch.eye(2).expand(3, 2, 2), torch.eye(2), confidence=0.9)
 
 
 def test_a_learnt_attack_goes_below_what_binds_the_unbiased_only():

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import math
+from statistics import NormalDist
 
 import pytest
 import torch
@@ -187,9 +188,12 @@ def test_the_tables_say_what_is_promised_over_all_messages_that_are_seen():
     assert float(first["guarantee_epsilon"]) == pytest.approx(49.856, abs=1e-3)
     assert float(first["guarantee_delta"]) == 1e-5
     assert first["guarantee_messages"] == "16"
+    assert float(first["guarantee_rebuilt"]) == pytest.approx(
+        NormalDist().cdf(4 * GAUSSIAN.mu + NormalDist().inv_cdf(0.01))
+    )
     text = to_markdown(private_boards(observations=16))
     assert text.count("over 16 messages") == 1  # once for both cuts
-    assert f"| 49.9 | 1e{words.MINUS}05 | 16 |" in text
+    assert f"| 49.9 | 1e{words.MINUS}05 | 16 | more than 99.9\N{NO-BREAK SPACE}% |" in text
 
 
 def test_the_page_says_what_is_promised_and_nothing_where_nothing_is():
@@ -198,6 +202,8 @@ def test_the_page_says_what_is_promised_and_nothing_where_nothing_is():
     section = section[: section.index("</section>")]
     assert GAUSSIAN.statement in section
     assert "<b>8</b>" in section
+    rebuilt = NormalDist().cdf(GAUSSIAN.mu + NormalDist().inv_cdf(0.01))
+    assert f"<td>{100 * rebuilt:.0f}\N{NO-BREAK SPACE}%</td>" in section
     assert section.count("<tr>") == 2  # the heading, and one line for both cuts
     assert "<h2>What is promised" not in render(private_boards(guarantee=EMPIRICAL))
 
@@ -206,6 +212,7 @@ def test_tables_leave_empty_what_is_not_promised():
     (first, _) = csv.DictReader(io.StringIO(to_csv(private_boards(guarantee=EMPIRICAL))))
     assert first["guarantee"] == "empirical"
     assert first["guarantee_epsilon"] == first["guarantee_delta"] == ""
+    assert first["guarantee_rebuilt"] == ""
     assert "What is promised" not in to_markdown(private_boards(guarantee=EMPIRICAL))
 
 

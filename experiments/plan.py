@@ -1,6 +1,7 @@
 """``splitbench plan``: where to cut a model, and where to run the parts."""
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from experiments.explain import sentence
 from experiments.leaderboard import write
 from experiments.plan_file import SCHEMA
 from experiments.plan_page.render import render
+from experiments.plan_page.words import over
 from experiments.planning import Question, question
 from offloading.plan import Plan
 from offloading.planner import Judged, Outcome
@@ -157,8 +159,9 @@ def verdict(asked: Question, outcome: Outcome) -> Iterator[str]:
     )
     for name, judged in outcome.baselines.items():
         ratio = judged.plan.figures["latency_ms"].value / figures["latency_ms"].value
-        but = f", but exceeds {', '.join(judged.exceeded)}" if judged.exceeded else ""
-        yield f"  {name}: {ratio:.2f} times its latency{but}"
+        said = f"{ratio:.2f} times its latency" if math.isfinite(ratio) else "overloaded"
+        but = f", but exceeds {over(judged.exceeded)}" if judged.exceeded else ""
+        yield f"  {name}: {said}{but}"
 
 
 def doubt_words(doubts: Sequence[Change]) -> Iterator[str]:

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from offloading.costing import Estimates
 
+IMPOSSIBLE = ("memory", "load", "message", "functions")  # what no limit of a user can allow
+
 
 @dataclass(frozen=True, kw_only=True)
 class Constraints:
@@ -19,7 +21,7 @@ class Constraints:
         leakage: Most L at any tier that is not trusted.
         usd_per_million: Most dollars for a million requests.
         accuracy_drop: Most loss of accuracy, as a share.
-        device_joules: Most energy on the device for a request; needs its power to be known.
+        device_joules: Most energy on the device for a request; what is not known exceeds it.
         at_least: The cut up to which everything stays on the device; None where nothing must.
     """
 
@@ -49,7 +51,7 @@ class Constraints:
         """
         latency = found.latency_p95_ms if self.percentile == 95 else found.latency_ms
         limits: Met = {
-            "possible": found.possible,
+            **{name: getattr(found, name) for name in IMPOSSIBLE},
             "deadline_ms": latency <= self.deadline_ms,
             "leakage": found.leakage <= self.leakage,
             "usd_per_million": found.usd_per_million <= self.usd_per_million,

@@ -1,5 +1,6 @@
 """What placements take, leak and cost: one formula for all of them at once."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,8 +37,11 @@ class Estimates:
         leakage: L at the tier that sees most among those that are not trusted; 0 where none is.
         accuracy, accuracy_drop: Of the task.
         payload_bytes: Of a message from the device, the mean over all images.
-        device_joules: A model; NaN where the power is not known.
-        possible: Memory suffices, and no tier is asked for more than it can do.
+        device_joules: A model; NaN where the power of the device or of its radio is not known.
+        memory: Whether weights and activations fit into every tier.
+        load: Whether every tier keeps up.
+        message: Whether every tier accepts messages of this length.
+        functions: Whether functions run last segments only, and wait for no other tier.
     """
 
     latency_ms: Array
@@ -48,7 +52,15 @@ class Estimates:
     accuracy_drop: Array
     payload_bytes: Array
     device_joules: Array
-    possible: NDArray[np.bool_]
+    memory: NDArray[np.bool_]
+    load: NDArray[np.bool_]
+    message: NDArray[np.bool_]
+    functions: NDArray[np.bool_]
+
+    @property
+    def possible(self) -> NDArray[np.bool_]:
+        """Whether nothing of all this is in the way."""
+        return self.memory & self.load & self.message & self.functions
 
 
 class Costing:
@@ -107,7 +119,10 @@ class Costing:
             accuracy_drop=self._task(found, "accuracy_drop", 0.0),
             payload_bytes=payload,
             device_joules=self._joules(found, phases, share),
-            possible=self._fits(found) & np.isfinite(total),
+            memory=self._fits(found),
+            load=np.isfinite(total),
+            message=self._accepted(found),
+            functions=np.full(len(found), all(t.kind != "function" for t in found.route[:-1])),
         )
 
     @cached_property
@@ -284,8 +299,15 @@ class Costing:
         for k, tier in enumerate(found.route):
             start, end = found.starts(k), found.ends[:, k]
             needed = self.weight_bytes(start, end) + np.maximum(alive[end], 0.0)
-            fits &= needed <= tier.memory_bytes
+            fits &= needed <= tier.room_bytes
         return fits
+
+    def _accepted(self, found: Candidates) -> NDArray[np.bool_]:
+        """Whether each tier accepts what the one before it sends."""
+        accepted = np.ones(len(found), dtype=bool)
+        for k, tier in enumerate(found.route[1:], start=1):
+            accepted &= self._sent_bytes(found, k) <= tier.most_message_bytes
+        return accepted
 
 
 def _carry(where: str, ms: Array, tail_ms: Array, near: Tier, far: Tier) -> Column:
@@ -294,4 +316,6 @@ def _carry(where: str, ms: Array, tail_ms: Array, near: Tier, far: Tier) -> Colu
 
 
 def _radio_watts(hop: Hop) -> float:
-    return float((hop.radio_watts or 0.0) + hop.radio_watts_per_mbps * hop.link.up_mbps)
+    """NaN where nobody knows: to send for nothing would look better than to compute."""
+    base = math.nan if hop.radio_watts is None else hop.radio_watts
+    return base + hop.radio_watts_per_mbps * hop.link.up_mbps

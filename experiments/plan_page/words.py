@@ -25,7 +25,10 @@ NAMES = {
 }
 LEAST_MS = 0.01
 LIMITS = {
-    "possible": "memory or load",
+    "memory": "what memory holds",
+    "load": "what a tier can serve",
+    "message": "the longest message that a tier accepts",
+    "functions": "what a function does (it runs the last part only)",
     "deadline_ms": "the deadline",
     "leakage": "leakage",
     "usd_per_million": "price",

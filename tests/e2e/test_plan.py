@@ -63,6 +63,17 @@ def test_what_the_runtime_takes_is_measured_and_counted(tmp_path, capsys):
     assert [p.where for p in phases if p.kind == "carry"] == ["laptop>cloud", "cloud>laptop"]
 
 
+def test_energy_is_asked_for_only_where_power_is_known(profile, tmp_path, capsys):
+    words = ["scenario=phone_lte", "only=[phone,edge]"]
+    for asking in ("minimise=device_joules", "limits.device_joules=0.5"):
+        assert plan(profile, tmp_path, *words, asking) == 2
+        assert "set scenario.hops.phone.edge.radio_watts in watts" in capsys.readouterr().err
+    words.append("scenario.hops.phone.edge.radio_watts=1.0")
+    assert plan(profile, tmp_path, *words, "minimise=device_joules") == 0
+    found = json.loads((tmp_path / "plan.json").read_text())
+    assert all(raw["figures"]["device_joules"]["value"] >= 0 for raw in found["plans"])
+
+
 def test_leakage_and_payload_are_those_of_the_records(profile, tmp_path, capsys):
     words = ["only=[phone,cloud]", "limits.at_least=relu2", "minimise=leakage"]
     assert plan(profile, tmp_path, *words) == 0

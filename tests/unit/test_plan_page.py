@@ -223,8 +223,27 @@ def test_the_hypervolume_is_that_of_boxes_worked_out_by_hand():
     assert found.reference["leakage"] == pytest.approx(1.1)
 
 
-def test_no_hypervolume_without_a_cloud():
-    assert knee.volume(report_of(asked(tiers=(phone(), edge())))) is None
+def test_without_a_cloud_the_hypervolume_is_measured_from_the_farthest_tier():
+    raw = option("input", 1.0, name="raw image")
+    report = report_of(asked(known=(raw, *options()[1:]), tiers=(phone(), edge())))
+    corners = ("all on the device", "send raw image to the edge")
+    assert knee.volume(report).corners == corners
+    assert "“send raw image to the edge”" in visible(page_of(report))
+    assert knee.volume(report_of(asked(tiers=(phone(),)))) is None
+
+
+def test_an_impossible_placement_says_what_is_in_the_way():
+    tiers = (phone(), function(most_message_bytes=500.0), cloud(memory_bytes=1500.0))
+    report = report_of(asked(tiers=tiers))
+    find = report.planner.find
+    why = {
+        "the longest message that a tier accepts": find(
+            tiers=["phone", "function"], ends=["second"], option="undefended"
+        ),
+        "what memory holds": find(tiers=["phone", "cloud"], ends=["first"], option="undefended"),
+    }
+    for text, index in why.items():
+        assert text in reasons.why_not(report, index)
 
 
 def test_at_the_break_even_a_machine_costs_what_a_function_costs():

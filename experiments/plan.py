@@ -18,11 +18,11 @@ from experiments.explain import sentence
 from experiments.leaderboard import write
 from experiments.plan_file import SCHEMA
 from experiments.plan_page.render import render
-from experiments.plan_page.words import over
+from experiments.plan_page.words import over, ranking
 from experiments.planning import Question, question
 from offloading.plan import Plan
 from offloading.planner import Judged, Outcome
-from offloading.sensitivity import Change, changes
+from offloading.sensitivity import SHARE, Change, changes
 
 SHOWN = 12  # plans of the front in the terminal
 WIDTH = 160  # where there is no terminal to ask
@@ -169,7 +169,12 @@ def doubt_words(doubts: Sequence[Change]) -> Iterator[str]:
     if not doubts:
         return
     other = [change for change in doubts if not change.same]
-    yield f"With one constant 30 % off, {len(doubts) - len(other)} of {len(doubts)} times the same."
+    worst = min(doubts, key=lambda change: change.tau)
+    yield (
+        f"Of {len(doubts)} changes of one constant by {SHARE:.0%} that move what was asked for, "
+        f"{len(doubts) - len(other)} leave the recommendation as it is."
+    )
+    yield f"  The ranking changes most with {worst.constant}: {ranking(worst)}"
     for change in other:
         instead = change.recommended or "nothing keeps the limits"
         loss = f", {change.loss_ms:.1f} ms faster" if change.loss_ms is not None else ""

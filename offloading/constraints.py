@@ -62,6 +62,17 @@ class Constraints:
             limits["device_joules"] = found.device_joules <= self.device_joules
         return limits
 
+    def figures(self) -> tuple[str, ...]:
+        """Names of the estimates that are limited, and of those that tell what is possible."""
+        limited = [
+            name
+            for name in ("leakage", "usd_per_million", "accuracy_drop", "device_joules")
+            if math.isfinite(getattr(self, name))
+        ]
+        if math.isfinite(self.deadline_ms):
+            limited.append("latency_p95_ms" if self.percentile == 95 else "latency_ms")
+        return (*limited, *IMPOSSIBLE)
+
     def words(self) -> str:
         """The limits that there are, for a reader."""
         units = {

@@ -70,6 +70,7 @@ def render(
         volume=knee.volume(report),
         doubts=[change for change in doubts if not change.same],
         share=f"{SHARE:.0%}",
+        shaken=min(doubts, key=lambda change: change.tau, default=None),
         others=[
             (report.planner.plan(index), why_not(report, index)) for index in alternatives(report)
         ],
@@ -108,6 +109,7 @@ def _template() -> Template:
     environment.globals.update(
         value=words.value,
         over=words.over,
+        ranking=words.ranking,
         short=words.short,
         marks=words.MARKS,
         means=words.MEANS,

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from experiments.page.words import milliseconds, rate, size
 from offloading.figure import Basis, Figure
 from offloading.plan import Placement, Plan
+from offloading.sensitivity import Change
 
 MARKS: dict[Basis, str] = {"measured": "•", "predicted": "~", "assumed": "?"}
 MEANS: dict[Basis, str] = {
@@ -75,6 +76,11 @@ def marked(name: str, figure: Figure) -> str:
 def over(exceeded: Iterable[str]) -> str:
     """Limits that are exceeded, for a reader."""
     return ", ".join(LIMITS.get(name, name) for name in exceeded)
+
+
+def ranking(change: Change) -> str:
+    """What a wrong constant does to the order of the placements."""
+    return f"Kendall's tau {change.tau:.2f}, {change.best:.0%} of the ten best stay among them"
 
 
 def told(plan: Plan) -> str:

@@ -11,6 +11,7 @@ import pytest
 from experiments.errors import UserError
 from experiments.options import Evidence
 from experiments.plan_page import (
+    answer,
     checks,
     depth,
     fronts,
@@ -230,6 +231,15 @@ def test_without_a_cloud_the_hypervolume_is_measured_from_the_farthest_tier():
     assert knee.volume(report).corners == corners
     assert "“send raw image to the edge”" in visible(page_of(report))
     assert knee.volume(report_of(asked(tiers=(phone(),)))) is None
+
+
+def test_says_how_many_changes_of_constants_count_and_what_becomes_of_the_ranking(report, page):
+    text, kept = told(page), sum(change.same for change in report.doubts)
+    assert f"Of {len(report.doubts)} changes of one constant by 30% that move what" in text
+    assert any(f"asked for, {kept} leave it as it is." in said for said in answer.reasons(report))
+    worst = min(report.doubts, key=lambda change: change.tau)
+    assert worst.tau < 1
+    assert f"changes most with {worst.constant}: {words.ranking(worst)}." in text
 
 
 def test_an_impossible_placement_says_what_is_in_the_way():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from offloading.carrying import Carrying, between
 from offloading.column import P95, Column, added, root_of_squares, spread_out
 from offloading.enumeration import Candidates
-from offloading.figure import Basis, weakest
+from offloading.figure import weakest
 from offloading.option import Option
 from offloading.plan import PhaseKind
 from offloading.pricing import Use
@@ -147,7 +147,9 @@ class Costing:
         profile = tier.profile or self.profile
         start, end = found.starts(k), found.ends[:, k]
         measured = np.maximum(profile.segments_ms[start, end] + extra, 0.0)
-        basis: Basis = "predicted" if tier.profile else tier.basis
+        basis = tier.times_basis
+        if basis == "measured" and (_within(start, end, self.profile) or np.any(extra)):
+            basis = "predicted"
         return Column(
             "compute",
             tier.name,
@@ -308,6 +310,11 @@ class Costing:
         for k, tier in enumerate(found.route[1:], start=1):
             accepted &= self._sent_bytes(found, k) <= tier.most_message_bytes
         return accepted
+
+
+def _within(start: NDArray[np.int64], end: NDArray[np.int64], profile: Profile) -> bool:
+    """Whether some of these segments are neither a head nor a tail, which are what is timed."""
+    return bool(((start > 0) & (end < len(profile.cuts) - 1)).any())
 
 
 def _carry(where: str, ms: Array, tail_ms: Array, near: Tier, far: Tier) -> Column:

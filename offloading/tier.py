@@ -97,6 +97,13 @@ class Tier:
         return (1.0 if self.profile else self.slowdown) * self.pricing.stretch
 
     @property
+    def times_basis(self) -> Basis:
+        """What the times of a whole head or tail rest on here."""
+        if self.profile is None:
+            return self.basis
+        return "measured" if self.profile.measured and self.factor == 1 else "predicted"
+
+    @property
     def room_bytes(self) -> float:
         """For weights and activations: what the machine has, and what of it was bought."""
         return min(self.memory_bytes, self.pricing.memory_bytes)

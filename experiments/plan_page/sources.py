@@ -101,11 +101,10 @@ def prices_of(price: Mapping[str, Any]) -> Iterator[Constant]:
 
 
 def _tier(tier: Tier) -> Iterator[Constant]:
-    basis: Basis = "measured" if tier.profile else tier.basis
     said = heading(_named("tier", tier.name)) or "set for this plan"
     times = "its own profile" if tier.profile else f"{tier.slowdown:g} times the profiled machine"
     trust = "trusted" if tier.trusted else "not trusted"
-    yield Constant(tier.name, f"time ({tier.kind}, {trust})", times, basis, tier.source)
+    yield Constant(tier.name, f"time ({tier.kind}, {trust})", times, tier.times_basis, tier.source)
     yield Constant(tier.name, "memory, bytes", _limit(tier.room_bytes), "assumed", said)
     yield Constant(tier.name, "price", _pricing(tier.pricing), "assumed", "price list")
     if tier.cold_start is not None:

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.scenario import only
+from offloading import enumeration
 from offloading.constraints import Constraints
-from offloading.enumeration import candidates
+from offloading.enumeration import TooManyError, candidates
 from offloading.planner import OBJECTIVES, NoSuchPlanError, Planner
 from offloading.pricing import Function, Owned
 from offloading.profile import ProfileError
@@ -117,6 +118,41 @@ class TestOneRequest:
         )
         assert some["payload_bytes"].value == pytest.approx(0.25 * 4000)
         assert some["leakage"].value == 0.5  # of those that are sent
+
+    def test_with_exits_pays_a_function_only_for_what_is_sent(self):
+        kept = option("second", 0.5, name="exits", exact=False, share=0.25)
+        made = planner(phone(), function(), given_options=(kept,), rate=0.01)
+        at = made.find(tiers=["phone", "function"], ends=["second"], option="exits")
+        cold = math.exp(-0.01 * 0.25 * 600)  # fewer requests come, and more of them start one
+        billed = math.ceil(5.0 + cold * (1000 + 2000 / 1e5))
+        assert billed == 229
+        dollars = 0.25 * (2e-7 + 1e-5 * 1769 / 1024 * billed / 1000)
+        assert made.plan(at).figures["usd_per_million"].value == pytest.approx(1e6 * dollars)
+
+    @pytest.mark.parametrize(("share", "machines"), [(1.0, 8), (0.25, 2)])
+    def test_with_exits_rents_as_many_machines_as_what_is_sent_keeps_busy(self, share, machines):
+        """1000 requests a second of 5 ms keep five busy, a quarter of them 1.25: each to 70 %."""
+        kept = option("second", 0.5, name="exits", exact=False, share=share)
+        place = scenario(phone(), cloud())
+        load = dataclasses.replace(place.workload, devices=1000)
+        place = dataclasses.replace(place, workload=load)
+        made = Planner(place, profile(), (kept,), accuracy=ACCURACY)
+        at = made.find(tiers=["phone", "cloud"], ends=["second"], option="exits")
+        # a thousandth of a dollar a second for each machine, over a thousand requests
+        assert made.plan(at).figures["usd_per_million"].value == pytest.approx(machines)
+
+    def test_rests_on_measured_times_where_they_were_measured(self):
+        own = profile()
+        derived = dataclasses.replace(own, measured=False)
+        made = planner(phone(profile=own), edge(profile=own), cloud(profile=derived))
+        at = made.find(
+            tiers=["phone", "edge", "cloud"], ends=["first", "second"], option="undefended"
+        )
+        basis = {p.where: p.ms.basis for p in made.plan(at).phases if p.kind == "compute"}
+        assert basis == {"phone": "measured", "edge": "predicted", "cloud": "predicted"}
+        direct = made.find(tiers=["phone", "edge"], ends=["first"], option="undefended")
+        basis = {p.where: p.ms.basis for p in made.plan(direct).phases if p.kind == "compute"}
+        assert basis == {"phone": "measured", "edge": "measured"}
 
     def test_counts_energy_of_computing_and_of_sending(self):
         place = scenario(phone(), cloud())
@@ -285,6 +321,11 @@ class TestEnumeration:
                         wanted.add((("phone", *others), o, (first, *ends, last)))
         assert len(found) == len({*found})
         assert {*found} == wanted
+
+    def test_of_too_many_says_what_to_do(self, monkeypatch):
+        monkeypatch.setattr(enumeration, "MOST", 3)
+        with pytest.raises(TooManyError, match=r"5 placements .* use offloading\.labels in Python"):
+            planner()
 
     def test_refuses_an_option_at_an_unknown_cut(self):
         strange = dataclasses.replace(option("first", 0.5), cut="elsewhere")

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.console import Reporter
+from experiments.divided import Divided, divided
 from experiments.errors import UserError
 from experiments.explain import sentence
 from experiments.leaderboard import write
@@ -67,14 +68,15 @@ def main(arguments: Sequence[str]) -> int:
         folder = Path(asked.config["out"])
         write(folder / "plan.json", document(asked, outcome))
         write(folder / "front.csv", front_csv(outcome))
-        page = render(asked, outcome, doubts, minimise=asked.config["minimise"])
+        division = divided(asked)
+        page = render(asked, outcome, doubts, minimise=asked.config["minimise"], division=division)
         write(folder / "report.html", page)
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         sys.stderr.write(f"error: {sentence(error)}\n")
         return 2
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(front_table(asked, outcome))
-    for line in (*verdict(asked, outcome), *doubt_words(doubts)):
+    for line in (*verdict(asked, outcome), *division_words(division), *doubt_words(doubts)):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     for name in ("plan.json", "front.csv", "report.html"):
         console.print(f"{name.partition('.')[0]}: {folder / name}")
@@ -162,6 +164,12 @@ def verdict(asked: Question, outcome: Outcome) -> Iterator[str]:
         said = f"{ratio:.2f} times its latency" if math.isfinite(ratio) else "overloaded"
         but = f", but exceeds {over(judged.exceeded)}" if judged.exceeded else ""
         yield f"  {name}: {said}{but}"
+
+
+def division_words(division: Divided | None) -> Iterator[str]:
+    """What the graph of the model would allow, if it were not cut at one place."""
+    if division is not None:
+        yield f"  fastest division of the graph, undefended, by operations: {division}"
 
 
 def doubt_words(doubts: Sequence[Change]) -> Iterator[str]:

@@ -46,6 +46,12 @@ def test_writes_a_plan_that_can_be_read_and_a_front(profile, tmp_path, capsys):
     assert {"all on the device", "send raw image to the cloud"} <= {*found["baselines"]}
     assert any("JPEG" in name for name in found["baselines"])
     assert "camera_lte, L <= 0.95, accuracy drop <= 2.0%" in told
+    # LeNet-5 is a chain: no division of it is faster than its best cut.
+    (divided,) = [line for line in told.splitlines() if "fastest division of the graph" in line]
+    assert divided.endswith("as fast as the best single cut")
+    assert "on camera, the others on" in divided
+    page = (tmp_path / "report.html").read_text()
+    assert divided.partition(": ")[2] in page
     lines = pd.read_csv(tmp_path / "front.csv")
     assert (lines["kind"] == "front").sum() >= len(plans) - 1 > 0
     assert found["run"] == ["model=le_net5"]

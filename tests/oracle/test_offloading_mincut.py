@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from offloading.mincut import Graph, GraphError, Node, division, fastest, graph_of
+from offloading.mincut import Graph, GraphError, Node, best_cut, division, fastest, graph_of
 from offloading.planner import Planner
 from splitbench.link import FRAMING, Link
 from splitbench.rng import isolated
@@ -88,8 +88,21 @@ def test_along_a_chain_it_is_the_best_of_all_places(steps, rtt_ms):
         sent = 11.0 if place == 0 else steps[place - 1][2]
         work = sum(s[0] for s in steps[:place]) + sum(s[1] for s in steps[place:])
         ways.append(work + sent + rtt_ms)
-    found = fastest(Graph((image, *nodes)), link(rtt_ms), reply_bytes=0)
-    assert found.ms == pytest.approx(min(ways))
+    for find in (fastest, best_cut):
+        found = find(Graph((image, *nodes)), link(rtt_ms), reply_bytes=0)
+        assert found.ms == pytest.approx(min(ways))
+
+
+@reproducible
+@given(graphs(), st.floats(0.1, 10.0), st.floats(0.1, 10.0))
+def test_a_slower_side_takes_longer_for_each_node(graph, device, server):
+    names = [each.name for each in graph.nodes]
+    slower = graph.at(device=device, server=server)
+    here = sum(each.device_ms for each in graph.nodes)
+    there = sum(each.server_ms for each in graph.nodes[1:])
+    assert division(slower, names, link()).ms == pytest.approx(device * here)
+    sent = division(slower, names[:1], link(), reply_bytes=0)
+    assert sent.ms == pytest.approx(server * there + graph.nodes[0].bytes)
 
 
 @reproducible
@@ -110,6 +123,7 @@ def test_what_the_device_runs_is_the_beginning_of_some_order_of_the_nodes(graph,
 def test_cuts_of_one_order_are_never_faster_than_the_least_cut(graph):
     names = [each.name for each in graph.nodes]
     ways = [division(graph, names[:k], link(2.0)).ms for k in range(1, len(names) + 1)]
+    assert best_cut(graph, link(2.0)).ms == min(ways)
     assert fastest(graph, link(2.0)).ms <= min(ways) + 1e-6
 
 
@@ -161,6 +175,9 @@ def test_two_branches_may_be_divided_where_no_single_place_is():
     assert found.device == {"image", "right"}
     assert found.sent == ("image", "right")
     assert found.ms == pytest.approx(1 + 1 + 1 + 1 + 1)
+    cut = best_cut(graph, link(), reply_bytes=0)
+    assert cut.device == {"image"}  # or left comes first, and takes a hundred
+    assert cut.ms == pytest.approx(1 + 1 + 100 + 1)
 
 
 def test_a_tensor_that_leaks_too_much_or_cannot_be_sent_is_not():

@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 
+from experiments.divided import Divided
 from experiments.errors import UserError
 from experiments.options import Evidence
 from experiments.plan_page import (
@@ -27,6 +28,7 @@ from experiments.plan_page.report import Report
 from experiments.plan_page.sources import constants, heading, remarks
 from experiments.planning import Question
 from offloading.constraints import Constraints
+from offloading.mincut import Division
 from offloading.planner import OBJECTIVES, Planner
 from offloading.pricing import Function
 from offloading.sensitivity import changes
@@ -240,6 +242,19 @@ def test_says_how_many_changes_of_constants_count_and_what_becomes_of_the_rankin
     worst = min(report.doubts, key=lambda change: change.tau)
     assert worst.tau < 1
     assert f"changes most with {worst.constant}: {words.ranking(worst)}." in text
+
+
+def test_a_division_that_is_no_cut_is_shown_with_what_it_gains(report):
+    fast = Division(frozenset({"image", "right"}), ("image", "right"), 5.0)
+    cut = Division(frozenset({"image"}), ("image",), 103.0)
+    found = Divided(("phone", "edge"), 4, fast, cut)
+    assert found.gain == pytest.approx(98 / 103)
+    said = "5.0 ms (2 of 4 nodes on phone, the others on edge), 95.1% faster than the best single"
+    page = render(report.asked, report.outcome, report.doubts, division=found)
+    assert said in visible(page)
+    assert "minimum cut" not in visible(page_of(report))
+    alone = Divided(("phone", "edge"), 4, dataclasses.replace(cut, sent=()), cut)
+    assert str(alone) == "103.0 ms (all on phone), as fast as the best single cut"
 
 
 def test_an_impossible_placement_says_what_is_in_the_way():

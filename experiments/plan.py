@@ -23,7 +23,7 @@ from experiments.plan_page.words import over, ranking
 from experiments.planning import Question, question
 from offloading.plan import Plan
 from offloading.planner import Judged, Outcome
-from offloading.sensitivity import SHARE, Change, changes
+from offloading.sensitivity import SHARE, Change, changes, shaken
 
 SHOWN = 12  # plans of the front in the terminal
 WIDTH = 160  # where there is no terminal to ask
@@ -177,12 +177,17 @@ def doubt_words(doubts: Sequence[Change]) -> Iterator[str]:
     if not doubts:
         return
     other = [change for change in doubts if not change.same]
-    worst = min(doubts, key=lambda change: change.tau)
     yield (
         f"Of {len(doubts)} changes of one constant by {SHARE:.0%} that move what was asked for, "
         f"{len(doubts) - len(other)} leave the recommendation as it is."
     )
-    yield f"  The ranking changes most with {worst.constant}: {ranking(worst)}"
+    worst = shaken(doubts)
+    if worst is None:
+        yield "  Only one placement keeps the limits: there is no ranking to compare."
+    elif worst.tau == 1:
+        yield "  None of them changes the ranking of the placements within the limits."
+    else:
+        yield f"  The ranking changes most with {worst.constant}: {ranking(worst)}."
     for change in other:
         instead = change.recommended or "nothing keeps the limits"
         loss = f", {change.loss_ms:.1f} ms faster" if change.loss_ms is not None else ""

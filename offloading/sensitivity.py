@@ -1,7 +1,7 @@
 """Whether a recommendation survives when the constants behind it are wrong."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -40,7 +40,7 @@ class Change:
         loss_ms: How much longer the old placement then takes than the new one, in the median; None
             where there is no new one.
         tau: Kendall's tau of the ranking of all placements within the limits, before and after;
-            those that no longer keep them come last together.
+            those that no longer keep them come last together. None where only one kept them.
         best: Share of the ten best that are still among the ten best.
     """
 
@@ -49,7 +49,7 @@ class Change:
     same: bool
     keeps: bool
     loss_ms: float | None
-    tau: float
+    tau: float | None
     best: float
 
 
@@ -207,14 +207,20 @@ def _change(name: str, again: Planner, old: Rows, new: Rows) -> Change:
     )
 
 
-def _tau(old: Rows, new: Rows) -> float:
-    """1 or 0 where there is no order to compare: one placement, or none that is left."""
+def shaken(doubts: Sequence[Change]) -> Change | None:
+    """The change after which the ranking differs most; None where there is no ranking."""
+    ranked = [(change.tau, number) for number, change in enumerate(doubts)]
+    least = min([(tau, number) for tau, number in ranked if tau is not None], default=None)
+    return None if least is None else doubts[least[1]]
+
+
+def _tau(old: Rows, new: Rows) -> float | None:
     if len(old) < 2:
-        return float(old[0] in new)
+        return None
     place = np.full(max(old.max(), new.max(initial=0)) + 1, len(new))
     place[new] = np.arange(len(new))
     found = float(kendalltau(np.arange(len(old)), place[old]).statistic)
-    return float(np.isin(old[0], new)) if np.isnan(found) else found
+    return 0.0 if np.isnan(found) else found  # none of them is left to be ranked
 
 
 def _equal(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:

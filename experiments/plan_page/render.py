@@ -29,7 +29,7 @@ from experiments.plan_page.report import Report
 from experiments.plan_page.sources import constants
 from experiments.planning import Question
 from offloading.planner import Outcome
-from offloading.sensitivity import SHARE, Change
+from offloading.sensitivity import SHARE, Change, shaken
 
 HERE = "experiments.plan_page"
 COLUMNS = ("latency_ms", "latency_p95_ms", "leakage", "usd_per_million", "accuracy")
@@ -74,7 +74,7 @@ def render(
         division=division,
         doubts=[change for change in doubts if not change.same],
         share=f"{SHARE:.0%}",
-        shaken=min(doubts, key=lambda change: change.tau, default=None),
+        shaken=shaken(doubts),
         others=[
             (report.planner.plan(index), why_not(report, index)) for index in alternatives(report)
         ],

@@ -80,7 +80,8 @@ def over(exceeded: Iterable[str]) -> str:
 
 def ranking(change: Change) -> str:
     """What a wrong constant does to the order of the placements."""
-    return f"Kendall's tau {change.tau:.2f}, {change.best:.0%} of the ten best stay among them"
+    tau = "none" if change.tau is None else f"{change.tau:.2f}"
+    return f"Kendall's tau {tau}, {change.best:.0%} of the ten best stay among them"
 
 
 def told(plan: Plan) -> str:

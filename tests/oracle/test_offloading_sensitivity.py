@@ -15,7 +15,7 @@ from offloading.constraints import Constraints
 from offloading.figure import Figure
 from offloading.planner import Planner
 from offloading.pricing import Owned
-from offloading.sensitivity import World, changes, variations
+from offloading.sensitivity import World, changes, shaken, variations
 from offloading.tier import ColdStart
 from offloading.workload import Deterministic, Hastened
 from splitbench.link import FRAMING
@@ -169,6 +169,16 @@ def test_a_ranking_is_compared_by_pairs_and_by_its_head():
     assert change.tau == pytest.approx(1 - 2 * 2 / 10)
     assert change.best == 1.0
     assert change.same
+
+
+def test_one_placement_is_no_ranking():
+    made = planner(known=options()[:4])
+    doubts = changes(made, Constraints(leakage=0.1))
+    assert doubts
+    assert {change.tau for change in doubts} == {None}
+    assert shaken(doubts) is None
+    more = changes(made, Constraints())
+    assert shaken(more).tau == min(change.tau for change in more)
 
 
 def test_placements_that_drop_out_come_last_together():

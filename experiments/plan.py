@@ -1,6 +1,7 @@
 """``splitbench plan``: where to cut a model, and where to run the parts."""
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,15 +13,18 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.console import Reporter
+from experiments.divided import Divided, divided
 from experiments.errors import UserError
 from experiments.explain import sentence
 from experiments.leaderboard import write
 from experiments.plan_file import SCHEMA
 from experiments.plan_page.render import render
+from experiments.plan_page.words import over, ranking
 from experiments.planning import Question, question
+from offloading.costing import IMPOSSIBLE
 from offloading.plan import Plan
 from offloading.planner import Judged, Outcome
-from offloading.sensitivity import Change, changes
+from offloading.sensitivity import SHARE, Change, changes, shaken
 
 SHOWN = 12  # plans of the front in the terminal
 WIDTH = 160  # where there is no terminal to ask
@@ -65,14 +69,15 @@ def main(arguments: Sequence[str]) -> int:
         folder = Path(asked.config["out"])
         write(folder / "plan.json", document(asked, outcome))
         write(folder / "front.csv", front_csv(outcome))
-        page = render(asked, outcome, doubts, minimise=asked.config["minimise"])
+        division = divided(asked)
+        page = render(asked, outcome, doubts, minimise=asked.config["minimise"], division=division)
         write(folder / "report.html", page)
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         sys.stderr.write(f"error: {sentence(error)}\n")
         return 2
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(front_table(asked, outcome))
-    for line in (*verdict(asked, outcome), *doubt_words(doubts)):
+    for line in (*verdict(asked, outcome), *division_words(division), *doubt_words(doubts)):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     for name in ("plan.json", "front.csv", "report.html"):
         console.print(f"{name.partition('.')[0]}: {folder / name}")
@@ -97,7 +102,11 @@ def document(asked: Question, outcome: Outcome) -> str:
             "considered": outcome.considered,
             "recommended": None if chosen is None else plans.index(chosen),
             "plans": [plan.to_dict() for plan in plans],
-            "baselines": {name: j.plan.to_dict() for name, j in outcome.baselines.items()},
+            "baselines": {
+                name: judged.plan.to_dict()
+                for name, judged in outcome.baselines.items()
+                if not set(IMPOSSIBLE) & set(judged.exceeded)  # nobody can run those
+            },
         },
         indent=1,
         allow_nan=False,
@@ -157,8 +166,15 @@ def verdict(asked: Question, outcome: Outcome) -> Iterator[str]:
     )
     for name, judged in outcome.baselines.items():
         ratio = judged.plan.figures["latency_ms"].value / figures["latency_ms"].value
-        but = f", but exceeds {', '.join(judged.exceeded)}" if judged.exceeded else ""
-        yield f"  {name}: {ratio:.2f} times its latency{but}"
+        said = f"{ratio:.2f} times its latency" if math.isfinite(ratio) else "overloaded"
+        but = f", but exceeds {over(judged.exceeded)}" if judged.exceeded else ""
+        yield f"  {name}: {said}{but}"
+
+
+def division_words(division: Divided | None) -> Iterator[str]:
+    """What the graph of the model would allow, if it were not cut at one place."""
+    if division is not None:
+        yield f"  fastest division of the graph, undefended, by operations: {division}"
 
 
 def doubt_words(doubts: Sequence[Change]) -> Iterator[str]:
@@ -166,7 +182,17 @@ def doubt_words(doubts: Sequence[Change]) -> Iterator[str]:
     if not doubts:
         return
     other = [change for change in doubts if not change.same]
-    yield f"With one constant 30 % off, {len(doubts) - len(other)} of {len(doubts)} times the same."
+    yield (
+        f"Of {len(doubts)} changes of one constant by {SHARE:.0%} that move what was asked for, "
+        f"{len(doubts) - len(other)} leave the recommendation as it is."
+    )
+    worst = shaken(doubts)
+    if worst is None:
+        yield "  Only one placement keeps the limits: there is no ranking to compare."
+    elif worst.tau == 1:
+        yield "  None of them changes the ranking of the placements within the limits."
+    else:
+        yield f"  The ranking changes most with {worst.constant}: {ranking(worst)}."
     for change in other:
         instead = change.recommended or "nothing keeps the limits"
         loss = f", {change.loss_ms:.1f} ms faster" if change.loss_ms is not None else ""

@@ -8,6 +8,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.console import Reporter
+from experiments.divided import divided
 from experiments.errors import UserError
 from experiments.explain import sentence
 from experiments.leaderboard import write
@@ -32,7 +33,9 @@ def page(report: Report, plan: Path) -> str:
     baselines = {str(judged.plan.placement) for judged in outcome.baselines.values()}
     found = read_checks(plan.parent, front | baselines, front)
     doubts = changes(asked.planner, asked.constraints, minimise=report.minimise)
-    return render(asked, outcome, doubts, minimise=report.minimise, checks=found)
+    return render(
+        asked, outcome, doubts, minimise=report.minimise, checks=found, division=divided(asked)
+    )
 
 
 def restored(raw: dict[str, Any], reporter: Reporter) -> Report:

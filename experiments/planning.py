@@ -1,5 +1,6 @@
 """From configuration to a planner: what `plan`, `explain` and the report share."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from offloading.constraints import Constraints
 from offloading.enumeration import TooManyError
 from offloading.planner import Planner
 from offloading.profile import Profile, ProfileError, same_model
+from offloading.scenario import Scenario
 
 ENCODED = 100  # images, to see how long they are as JPEG
 # Groups and settings that a run has as well: with them a plan can be exported.
@@ -89,6 +91,8 @@ def ask(
         constraints = limits(config["limits"])
         if constraints.at_least:
             profile.at(constraints.at_least)
+        if config["minimise"] == "device_joules" or math.isfinite(constraints.device_joules):
+            _check_watts(scenario)
     except (ProfileError, TooManyError) as error:
         raise UserError(str(error)) from error
     return Question(config, planner, constraints, known, run_overrides(overrides))
@@ -113,6 +117,21 @@ def run_overrides(overrides: Sequence[str]) -> tuple[str, ...]:
         for word in overrides
         if word.lstrip("+~").partition("=")[0].partition(".")[0].partition("@")[0] in OF_A_RUN
     )
+
+
+def _check_watts(scenario: Scenario) -> None:
+    """Refuse a question about energy that the scenario cannot answer.
+
+    Raises:
+        UserError: A power is not known.
+    """
+    missing = scenario.unknown_watts()
+    if missing:
+        raise UserError(
+            "the energy of a request is not known: set "
+            + ", ".join(f"scenario.{name}" for name in missing)
+            + " in watts, or leave tiers out with only=[...]"
+        )
 
 
 def _profile(config: dict[str, Any], reporter: Reporter) -> Profile:

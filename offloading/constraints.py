@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from offloading.costing import Estimates
+from offloading.costing import IMPOSSIBLE, Estimates
 from offloading.plan import Plan
 from offloading.profile import Profile
 
@@ -22,7 +22,7 @@ class Constraints:
         leakage: Most L at any tier that is not trusted.
         usd_per_million: Most dollars for a million requests.
         accuracy_drop: Most loss of accuracy, as a share.
-        device_joules: Most energy on the device for a request; needs its power to be known.
+        device_joules: Most energy on the device for a request; what is not known exceeds it.
         at_least: The cut up to which everything stays on the device; None where nothing must.
     """
 
@@ -52,7 +52,7 @@ class Constraints:
         """
         latency = found.latency_p95_ms if self.percentile == 95 else found.latency_ms
         limits: Met = {
-            "possible": found.possible,
+            **{name: getattr(found, name) for name in IMPOSSIBLE},
             "deadline_ms": latency <= self.deadline_ms,
             "leakage": found.leakage <= self.leakage,
             "usd_per_million": found.usd_per_million <= self.usd_per_million,
@@ -78,6 +78,17 @@ class Constraints:
         place = profile.place(self.at_least) if self.at_least else 0
         met = self.met(Estimates.of(plan), ends, place)
         return tuple(name for name, kept in met.items() if not kept[0])
+
+    def figures(self) -> tuple[str, ...]:
+        """Names of the estimates that are limited, and of those that tell what is possible."""
+        limited = [
+            name
+            for name in ("leakage", "usd_per_million", "accuracy_drop", "device_joules")
+            if math.isfinite(getattr(self, name))
+        ]
+        if math.isfinite(self.deadline_ms):
+            limited.append("latency_p95_ms" if self.percentile == 95 else "latency_ms")
+        return (*limited, *IMPOSSIBLE)
 
     def words(self) -> str:
         """The limits that there are, for a reader."""

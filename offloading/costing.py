@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from offloading.carrying import Carrying, between
 from offloading.column import P95, Column, added, root_of_squares, spread_out
 from offloading.enumeration import Candidates
-from offloading.figure import Basis, Figure, weakest
+from offloading.figure import Figure, weakest
 from offloading.option import Option
 from offloading.plan import PhaseKind, Plan, PlanError
 from offloading.pricing import Use
@@ -23,6 +23,7 @@ from splitbench.codecs.container import overhead
 from splitbench.release import TensorSpec
 
 Array = NDArray[np.float64]
+IMPOSSIBLE = ("memory", "load", "message", "functions")  # what no limit of a user can allow
 RARE = 0.05  # share of requests that the 95th percentile does not see
 
 
@@ -37,8 +38,11 @@ class Estimates:
         leakage: L at the tier that sees most among those that are not trusted; 0 where none is.
         accuracy, accuracy_drop: Of the task.
         payload_bytes: Of a message from the device, the mean over all images.
-        device_joules: A model; NaN where the power is not known.
-        possible: Memory suffices, and no tier is asked for more than it can do.
+        device_joules: A model; NaN where the power of the device or of its radio is not known.
+        memory: Whether weights and activations fit into every tier.
+        load: Whether every tier keeps up.
+        message: Whether every tier accepts messages of this length.
+        functions: Whether functions run last segments only, and wait for no other tier.
     """
 
     latency_ms: Array
@@ -49,7 +53,15 @@ class Estimates:
     accuracy_drop: Array
     payload_bytes: Array
     device_joules: Array
-    possible: NDArray[np.bool_]
+    memory: NDArray[np.bool_]
+    load: NDArray[np.bool_]
+    message: NDArray[np.bool_]
+    functions: NDArray[np.bool_]
+
+    @property
+    def possible(self) -> NDArray[np.bool_]:
+        """Whether nothing of all this is in the way."""
+        return self.memory & self.load & self.message & self.functions
 
     @classmethod
     def of(cls, plan: Plan) -> "Estimates":
@@ -59,11 +71,11 @@ class Estimates:
             PlanError: It lacks a figure.
         """
         told = {"device_joules": Figure(math.nan, "assumed"), **plan.figures}
-        names = [item.name for item in fields(cls) if item.name != "possible"]
+        names = [item.name for item in fields(cls) if item.name not in IMPOSSIBLE]
         if missing := [name for name in names if name not in told]:
             raise PlanError(f"the plan {plan.placement} lacks {', '.join(missing)}")
         values = {name: np.array([told[name].value]) for name in names}
-        return cls(**values, possible=np.array([True]))
+        return cls(**values, **{name: np.array([True]) for name in IMPOSSIBLE})
 
 
 class Costing:
@@ -122,7 +134,10 @@ class Costing:
             accuracy_drop=self._task(found, "accuracy_drop", 0.0),
             payload_bytes=payload,
             device_joules=self._joules(found, phases, share),
-            possible=self._fits(found) & np.isfinite(total),
+            memory=self._fits(found),
+            load=np.isfinite(total),
+            message=self._accepted(found),
+            functions=np.full(len(found), all(t.kind != "function" for t in found.route[:-1])),
         )
 
     @cached_property
@@ -147,7 +162,9 @@ class Costing:
         profile = tier.profile or self.profile
         start, end = found.starts(k), found.ends[:, k]
         measured = np.maximum(profile.segments_ms[start, end] + extra, 0.0)
-        basis: Basis = "predicted" if tier.profile else tier.basis
+        basis = tier.times_basis
+        if basis == "measured" and (_within(start, end, self.profile) or np.any(extra)):
+            basis = "predicted"
         return Column(
             "compute",
             tier.name,
@@ -299,8 +316,20 @@ class Costing:
         for k, tier in enumerate(found.route):
             start, end = found.starts(k), found.ends[:, k]
             needed = self.weight_bytes(start, end) + np.maximum(alive[end], 0.0)
-            fits &= needed <= tier.memory_bytes
+            fits &= needed <= tier.room_bytes
         return fits
+
+    def _accepted(self, found: Candidates) -> NDArray[np.bool_]:
+        """Whether each tier accepts what the one before it sends."""
+        accepted = np.ones(len(found), dtype=bool)
+        for k, tier in enumerate(found.route[1:], start=1):
+            accepted &= self._sent_bytes(found, k) <= tier.most_message_bytes
+        return accepted
+
+
+def _within(start: NDArray[np.int64], end: NDArray[np.int64], profile: Profile) -> bool:
+    """Whether some of these segments are neither a head nor a tail, which are what is timed."""
+    return bool(((start > 0) & (end < len(profile.cuts) - 1)).any())
 
 
 def _carry(where: str, ms: Array, tail_ms: Array, near: Tier, far: Tier) -> Column:
@@ -309,4 +338,6 @@ def _carry(where: str, ms: Array, tail_ms: Array, near: Tier, far: Tier) -> Colu
 
 
 def _radio_watts(hop: Hop) -> float:
-    return float((hop.radio_watts or 0.0) + hop.radio_watts_per_mbps * hop.link.up_mbps)
+    """NaN where nobody knows: to send for nothing would look better than to compute."""
+    base = math.nan if hop.radio_watts is None else hop.radio_watts
+    return base + hop.radio_watts_per_mbps * hop.link.up_mbps

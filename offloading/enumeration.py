@@ -71,7 +71,8 @@ def candidates(
         if count > MOST:
             raise TooManyError(
                 f"{scenario.name}: {count:,} placements over {len(route)} tiers; profile fewer "
-                "cuts (granularity=module) or name fewer options"
+                "cuts (granularity=module), name fewer options, or use offloading.labels in "
+                "Python, which has the front along a chain without listing all placements"
             )
         chosen, ends = sent, first[sent][:, None]
         for _ in range(further):

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from offloading.column import Column
 from offloading.constraints import Constraints, Met
-from offloading.costing import Costing, Estimates
+from offloading.costing import IMPOSSIBLE, Costing, Estimates
 from offloading.enumeration import Candidates, candidates
 from offloading.figure import Basis, Figure, weakest
 from offloading.option import Option
 from offloading.plan import Phase, Placement, Plan, Segment
 from offloading.profile import Profile
 from offloading.scenario import Scenario
-from offloading.tier import Kind
+from offloading.tier import Tier
 
 OBJECTIVES = ("latency_ms", "leakage", "usd_per_million", "accuracy_drop")
 Index = tuple[int, int]  # which route, and which placement along it
@@ -49,7 +49,7 @@ class Outcome:
     Attributes:
         recommended: The best placement within the limits; None where there is none.
         front: Placements that no other one beats in everything, by latency.
-        baselines: What people do without a planner, by name.
+        baselines: What people do without a planner, by name, whether it is possible or not.
         considered: How many placements there are.
         within: How many of them keep each limit.
         nearest: Where nothing keeps all limits: by limit, the least value that is to be had while
@@ -102,7 +102,8 @@ class Planner:
         Args:
             constraints: The limits.
             minimise: What the recommended plan has the least of: an objective. Ties go to the
-                lower latency, then the lower price, leakage and loss of accuracy.
+                lower latency, then the lower leakage, price and loss of accuracy. Where it is not
+                known, a placement is not recommended.
 
         Raises:
             ValueError: Not an objective.
@@ -168,6 +169,16 @@ class Planner:
         """
         return self._best(self.keeps(constraints), minimise)
 
+    def ranked(
+        self, constraints: Constraints, *, minimise: str = "latency_ms"
+    ) -> NDArray[np.int64]:
+        """Rows of `joined` that keep all limits, the recommended placement first.
+
+        Raises:
+            ValueError: Not an objective.
+        """
+        return self._ranked(self.keeps(constraints), minimise)
+
     def placement(self, index: Index) -> Placement:
         """One placement without its figures."""
         return self._placement(self.routes[index[0]], index[1])
@@ -225,49 +236,56 @@ class Planner:
         return {name: np.concatenate([met[name] for met in each]) for name in each[0]}
 
     def _best(self, allowed: NDArray[np.bool_], minimise: str) -> Index | None:
+        rows = self._ranked(allowed, minimise)
+        return self.index(int(rows[0])) if rows.size else None
+
+    def _ranked(self, allowed: NDArray[np.bool_], minimise: str) -> NDArray[np.int64]:
         if minimise not in (*OBJECTIVES, "device_joules"):
             raise ValueError(f"minimise={minimise!r}: choose from {OBJECTIVES}, 'device_joules'")
-        rows = np.flatnonzero(allowed)
-        if not rows.size:
-            return None
+        rows = np.flatnonzero(allowed & ~np.isnan(self.joined(minimise)))
         order = (minimise, *OBJECTIVES)
         keys = [self.joined(name)[rows] for name in reversed(order)]
-        return self.index(int(rows[np.lexsort(keys)[0]]))
+        ranked: NDArray[np.int64] = rows[np.lexsort(keys)]
+        return ranked
 
     def _nearest(self, met: Met, limits: Constraints) -> dict[str, float | None]:
         latency = "latency_p95_ms" if limits.percentile == 95 else "latency_ms"
         found: dict[str, float | None] = {}
         for name, kept in met.items():
             value = latency if name == "deadline_ms" else name
-            if kept.all() or name in ("possible", "at_least"):
+            if kept.all() or name in (*IMPOSSIBLE, "at_least"):
                 continue
             others = _all({other: m for other, m in met.items() if other != name})
-            found[name] = float(self.joined(value)[others].min()) if others.any() else None
+            values = self.joined(value)[others]
+            known = values[~np.isnan(values)]
+            found[name] = float(known.min()) if known.size else None
         return found
 
     def _baselines(self) -> Iterator[tuple[str, Index]]:
-        latency = self.joined("latency_ms")
         yield "all on the device", self.index(0)
+        reached = [found.route[1] for found in self.routes if len(found.route) == 2]
+        if not reached:
+            return
+        where, tiers = _far(reached)
         for number, option in enumerate(self.options):
             if option.cut == "input":
-                rows = self._direct([number], kind="cloud")
-                if rows.size:
-                    chosen = self.index(int(rows[np.argmin(latency[rows])]))
-                    yield f"send {option.name} to the cloud", chosen
-        plain = [n for n, o in enumerate(self.options) if o.exact and o.cut != "input"]
-        rows = self._direct(plain)
-        if rows.size:
-            yield "fastest undefended cut", self.index(int(rows[np.argmin(latency[rows])]))
+                yield f"send {option.name} to the {where}", self._direct([number], tiers)
+        ends = ("input", "output")
+        plain = [n for n, o in enumerate(self.options) if o.exact and o.cut not in ends]
+        if plain:
+            yield "fastest undefended cut", self._direct(plain, reached)
 
-    def _direct(self, options: Sequence[int], kind: Kind | None = None) -> NDArray[np.int64]:
-        """Rows of the possible placements over two tiers, the second perhaps of one kind."""
+    def _direct(self, options: Sequence[int], tiers: Sequence[Tier]) -> Index:
+        """The fastest placement over device and one tier; an impossible one only if all are."""
         chosen = [
             np.isin(c.options, options)
-            if len(c.route) == 2 and kind in (None, c.route[1].kind)
+            if len(c.route) == 2 and c.route[1] in tiers
             else np.zeros(len(c), dtype=bool)
             for c in self.routes
         ]
-        return np.flatnonzero(np.concatenate(chosen) & self.joined("possible").astype(bool))
+        rows = np.flatnonzero(np.concatenate(chosen))
+        keys = self.joined("latency_ms")[rows], ~self.joined("possible")[rows].astype(bool)
+        return self.index(int(rows[np.lexsort(keys)[0]]))
 
     def _judged(self, index: Index, met: Met) -> Judged:
         row = self.row(index)
@@ -316,7 +334,7 @@ class Planner:
         values = {
             field.name: float(getattr(estimates, field.name)[i])
             for field in dataclasses.fields(estimates)
-            if field.name != "possible"
+            if field.name not in IMPOSSIBLE
         }
         nothing = Figure(0.0, "measured", "nothing leaves the device")
         seen = option.leakage if option else nothing
@@ -335,6 +353,12 @@ class Planner:
             joules = Figure(values["device_joules"], "assumed", "power times time: a model")
             figures["device_joules"] = joules
         return figures
+
+
+def _far(reached: Sequence[Tier]) -> tuple[str, Sequence[Tier]]:
+    """Where an image goes without a planner: to the cloud, else to the farthest tier in reach."""
+    clouds = [tier for tier in reached if tier.kind == "cloud"]
+    return ("cloud", clouds) if clouds else (reached[-1].name, reached[-1:])
 
 
 def _all(met: Met) -> NDArray[np.bool_]:

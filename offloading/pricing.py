@@ -52,6 +52,11 @@ class Pricing(Described, ABC):
         """How much longer computing takes because little of the tier was bought; 1 is not."""
         return 1.0
 
+    @property
+    def memory_bytes(self) -> float:
+        """What was bought for weights and activations; infinite where the machine alone decides."""
+        return math.inf
+
 
 class Owned(Pricing):
     """A machine that the user has anyway: it costs nothing more.
@@ -128,6 +133,7 @@ class Function(Pricing):
         memory_mb: What is asked for, > 0.
         processor_mb: Memory that comes with one processor, > 0.
         granularity_ms: Times are rounded up to it, > 0.
+        runtime_mb: Of the memory, what interpreter and libraries take before any model, >= 0.
     """
 
     def __init__(
@@ -138,6 +144,7 @@ class Function(Pricing):
         memory_mb: int,
         processor_mb: int = 1769,
         granularity_ms: float = 1.0,
+        runtime_mb: int = 0,
     ) -> None:
         for name, value in (
             ("usd_per_gb_second", usd_per_gb_second),
@@ -147,13 +154,15 @@ class Function(Pricing):
         ):
             if not 0 < value < math.inf:
                 raise ValueError(f"{name}={value}: must be positive and finite")
-        if not 0 <= usd_per_request < math.inf:
-            raise ValueError(f"usd_per_request={usd_per_request}: must not be negative")
+        for name, value in (("usd_per_request", usd_per_request), ("runtime_mb", runtime_mb)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name}={value}: must not be negative")
         self.usd_per_gb_second = usd_per_gb_second
         self.usd_per_request = usd_per_request
         self.memory_mb = memory_mb
         self.processor_mb = processor_mb
         self.granularity_ms = granularity_ms
+        self.runtime_mb = runtime_mb
 
     def dearer(self, factor: float) -> "Function":
         """At other prices of memory and requests."""
@@ -163,6 +172,7 @@ class Function(Pricing):
             memory_mb=self.memory_mb,
             processor_mb=self.processor_mb,
             granularity_ms=self.granularity_ms,
+            runtime_mb=self.runtime_mb,
         )
 
     def billed_ms(self, use: Use) -> Array:
@@ -183,3 +193,8 @@ class Function(Pricing):
     def stretch(self) -> float:
         """``processor_mb / memory_mb``, at least 1."""
         return max(1.0, self.processor_mb / self.memory_mb)
+
+    @property
+    def memory_bytes(self) -> float:
+        """What is left of the memory beside the runtime; an MB is 2^20 bytes, as on invoices."""
+        return max(self.memory_mb - self.runtime_mb, 0) * 2.0**20

@@ -23,7 +23,8 @@ class Hop:
         link: The network; up is away from the device.
         up_usd_per_gb: Price of bytes on the way up, per 10^9 bytes; entry to a cloud is free.
         down_usd_per_gb: Of bytes back.
-        radio_watts: What sending takes on the near side; None where nobody asks.
+        radio_watts: What sending takes on the near side; None where it is not known:
+            then neither is the energy of whatever is sent.
         radio_watts_per_mbps: And more of it for each 10^6 bits per second.
     """
 
@@ -86,3 +87,13 @@ class Scenario:
     def hop(self, near: Tier, far: Tier) -> Hop:
         """The way between two tiers."""
         return self.hops[near.name, far.name]
+
+    def unknown_watts(self) -> list[str]:
+        """Settings without which the energy on the device is not known for every placement."""
+        device = self.tiers[0].name
+        missing = [f"tiers.{device}.watts"] if self.tiers[0].watts is None else []
+        return missing + [
+            f"hops.{near}.{far}.radio_watts"
+            for (near, far), hop in self.hops.items()
+            if near == device and hop.radio_watts is None
+        ]

@@ -59,9 +59,10 @@ class Tier:
         basis: What `slowdown` rests on.
         trusted: Whoever is there is no adversary.
         pricing: How it is paid for.
-        memory_bytes: For weights and activations of a segment.
+        memory_bytes: For weights and activations of a segment; see `room_bytes`.
+        most_message_bytes: Of one message that it accepts, > 0.
         cold_start: Where it is not always warm.
-        watts: While it computes; None where nobody asks.
+        watts: While it computes; None where it is not known.
         profile: Measured on this tier itself; None takes the one that was made elsewhere, times
             `slowdown`.
         source: Where the numbers are from, for a reader.
@@ -74,6 +75,7 @@ class Tier:
     pricing: Pricing
     basis: Basis = "assumed"
     memory_bytes: float = math.inf
+    most_message_bytes: float = math.inf
     cold_start: ColdStart | None = None
     watts: float | None = None
     profile: Profile | None = None
@@ -84,6 +86,8 @@ class Tier:
             raise ValueError(f"kind={self.kind!r}: choose from {get_args(Kind)}")
         if not (0 < self.slowdown < math.inf and self.memory_bytes > 0):
             raise ValueError(f"{self.name}: want a finite slowdown and memory above 0")
+        if not self.most_message_bytes > 0:
+            raise ValueError(f"{self.name}: want most_message_bytes above 0")
         if self.kind == "device" and not self.trusted:
             raise ValueError(f"{self.name}: the user's own device is always trusted")
 
@@ -91,3 +95,15 @@ class Tier:
     def factor(self) -> float:
         """By which times of the profile are multiplied here."""
         return (1.0 if self.profile else self.slowdown) * self.pricing.stretch
+
+    @property
+    def times_basis(self) -> Basis:
+        """What the times of a whole head or tail rest on here."""
+        if self.profile is None:
+            return self.basis
+        return "measured" if self.profile.measured and self.factor == 1 else "predicted"
+
+    @property
+    def room_bytes(self) -> float:
+        """For weights and activations: what the machine has, and what of it was bought."""
+        return min(self.memory_bytes, self.pricing.memory_bytes)

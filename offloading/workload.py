@@ -74,6 +74,30 @@ class Poisson(Arrivals):
         return np.cumsum(rng.exponential(1 / self.rate_per_s, count))
 
 
+class Hastened(Arrivals):
+    """The requests of another process, one after the other in less time or more.
+
+    Args:
+        arrivals: The other process.
+        factor: By which its rate is multiplied, > 0.
+    """
+
+    def __init__(self, *, arrivals: Arrivals, factor: float) -> None:
+        _check(arrivals.rate_per_s * factor)
+        self.arrivals = arrivals
+        self.factor = factor
+        self.rate_per_s = arrivals.rate_per_s * factor
+
+    @property
+    def variability(self) -> float:
+        """Of the other: it has no unit."""
+        return self.arrivals.variability
+
+    def times(self, count: int, *, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Those of the other, divided by the factor."""
+        return self.arrivals.times(count, rng=rng) / self.factor
+
+
 @dataclass(frozen=True, kw_only=True)
 class Workload:
     """What is asked of the whole system.

@@ -8,6 +8,7 @@ from experiments.plan_page.report import Report
 from experiments.plan_page.words import LIMITS, NAMES, value
 from offloading.figure import Figure, weakest
 from offloading.plan import Phase, Plan
+from offloading.sensitivity import SHARE
 
 TILES = ("latency_ms", "latency_p95_ms", "leakage", "usd_per_million", "accuracy", "device_joules")
 CALLED = {"compute": "computes", "encode": "encodes", "decode": "decodes"}
@@ -67,8 +68,8 @@ def reasons(report: Report) -> list[str]:
     other = sum(not change.same for change in report.doubts)
     if report.doubts:
         said.append(
-            f"With any one constant 30 % off, it stays the same in {len(report.doubts) - other} of "
-            f"{len(report.doubts)} cases."
+            f"Of {len(report.doubts)} changes of one constant by {SHARE:.0%} that move what was "
+            f"asked for, {len(report.doubts) - other} leave it as it is."
         )
     return said
 

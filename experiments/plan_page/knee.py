@@ -11,7 +11,7 @@ from experiments.plan_page.report import Report
 from offloading.planner import OBJECTIVES, Index
 
 VOLUME = ("latency_ms", "leakage", "usd_per_million")
-CLOUD = "send raw image to the cloud"
+RAW = "send raw image to "  # the cloud, or the farthest tier that there is
 BEYOND = 1.1  # the reference point lies so far behind the corners that these count too
 
 
@@ -22,10 +22,12 @@ class Volume:
     Attributes:
         share: Of the box between zero and the reference point.
         reference: Of the latter, by objective.
+        corners: Names of the baselines that it lies behind.
     """
 
     share: float
     reference: dict[str, float]
+    corners: tuple[str, ...]
 
 
 def knee(report: Report) -> Index | None:
@@ -47,19 +49,20 @@ def volume(report: Report) -> Volume | None:
     """Hypervolume of the front in latency, leakage and price.
 
     The reference point is a tenth behind the worse, in each, of the whole model on the device and
-    of the raw image to the cloud: the two corners that need no planner. None where either is
-    impossible, or both are zero in something.
+    of the raw image to the cloud or the farthest tier: the two corners that need no planner. None
+    where one is missing or overloaded, or both are zero in something.
     """
-    corners = [report.outcome.baselines.get(name) for name in ("all on the device", CLOUD)]
-    if not report.outcome.front or None in corners:
+    baselines = report.outcome.baselines
+    names = [n for n in baselines if n == "all on the device" or n.startswith(RAW)]
+    if not report.outcome.front or len(names) != 2:
         return None
-    each = [[c.plan.figures[name].value for name in VOLUME] for c in corners if c is not None]
+    each = [[baselines[n].plan.figures[name].value for name in VOLUME] for n in names]
     reference = BEYOND * np.max(np.array(each), axis=0)
     if not np.isfinite(reference).all() or (reference <= 0).any():
         return None
     points = _points(report, VOLUME) / reference
     share = float(moocore.hypervolume(points, ref=np.ones(len(VOLUME))))
-    return Volume(share, dict(zip(VOLUME, map(float, reference), strict=True)))
+    return Volume(share, dict(zip(VOLUME, map(float, reference), strict=True)), tuple(names))
 
 
 def _points(report: Report, names: Sequence[str]) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from experiments.plan_page.report import Report
 from experiments.plan_page.words import LIMITS, NAMES, value
+from offloading.costing import IMPOSSIBLE
 from offloading.plan import Plan
 from offloading.planner import OBJECTIVES, Index
 
@@ -71,8 +72,8 @@ def _by_cut(report: Report) -> Iterator[Index]:
 
 def _exceeds(report: Report, plan: Plan, name: str) -> str:
     limits = report.asked.constraints
-    if name == "possible":
-        return "what memory holds, or what a tier can serve"
+    if name in IMPOSSIBLE:
+        return LIMITS[name]
     if name == "at_least":
         return f"{LIMITS[name]} (up to {limits.at_least})"
     figure = name

@@ -7,6 +7,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from experiments.divided import Divided
 from experiments.page.drawing import asset, embedded
 from experiments.plan_page import (
     answer,
@@ -28,7 +29,7 @@ from experiments.plan_page.report import Report
 from experiments.plan_page.sources import constants
 from experiments.planning import Question
 from offloading.planner import Outcome
-from offloading.sensitivity import SHARE, Change
+from offloading.sensitivity import SHARE, Change, shaken
 
 HERE = "experiments.plan_page"
 COLUMNS = ("latency_ms", "latency_p95_ms", "leakage", "usd_per_million", "accuracy")
@@ -41,6 +42,7 @@ def render(
     *,
     minimise: str = "latency_ms",
     checks: Checks | None = None,
+    division: Divided | None = None,
 ) -> str:
     """Make the page.
 
@@ -50,6 +52,7 @@ def render(
         doubts: What wrong constants do to it.
         minimise: What the recommended plan has the least of.
         checks: What was measured, simulated and played again of it since.
+        division: The fastest division of the model's graph; None leaves it out.
 
     Returns:
         HTML without a single external reference; the same question gives the same text.
@@ -68,8 +71,10 @@ def render(
         policies=[] if since.adapted is None else list(policies.rows(since.adapted)),
         drawn={drawing.name: drawing for drawing in drawn},
         volume=knee.volume(report),
+        division=division,
         doubts=[change for change in doubts if not change.same],
         share=f"{SHARE:.0%}",
+        shaken=shaken(doubts),
         others=[
             (report.planner.plan(index), why_not(report, index)) for index in alternatives(report)
         ],
@@ -108,6 +113,7 @@ def _template() -> Template:
     environment.globals.update(
         value=words.value,
         over=words.over,
+        ranking=words.ranking,
         short=words.short,
         marks=words.MARKS,
         means=words.MEANS,

@@ -74,6 +74,9 @@ def constants(report: Report) -> Iterator[Constant]:
         rates = f"{link.up_mbps:g} up, {link.down_mbps:g} down"
         yield Constant(where, f"{link.name}, Mbit/s", rates, "assumed", source)
         yield Constant(where, "round trip, ms", f"{link.rtt_ms:g}", "assumed", source)
+        if hop.radio_watts is not None:
+            power = f"{hop.radio_watts:g}, and {hop.radio_watts_per_mbps:g} for each Mbit/s"
+            yield Constant(where, "radio, W", power, "assumed", "set for this plan")
         if hop.up_usd_per_gb or hop.down_usd_per_gb:
             prices = f"{hop.up_usd_per_gb:g} up, {hop.down_usd_per_gb:g} back"
             yield Constant(where, "$ per 10^9 bytes", prices, "assumed", "price list")
@@ -98,12 +101,11 @@ def prices_of(price: Mapping[str, Any]) -> Iterator[Constant]:
 
 
 def _tier(tier: Tier) -> Iterator[Constant]:
-    basis: Basis = "measured" if tier.profile else tier.basis
     said = heading(_named("tier", tier.name)) or "set for this plan"
     times = "its own profile" if tier.profile else f"{tier.slowdown:g} times the profiled machine"
     trust = "trusted" if tier.trusted else "not trusted"
-    yield Constant(tier.name, f"time ({tier.kind}, {trust})", times, basis, tier.source)
-    yield Constant(tier.name, "memory, bytes", _limit(tier.memory_bytes), "assumed", said)
+    yield Constant(tier.name, f"time ({tier.kind}, {trust})", times, tier.times_basis, tier.source)
+    yield Constant(tier.name, "memory, bytes", _limit(tier.room_bytes), "assumed", said)
     yield Constant(tier.name, "price", _pricing(tier.pricing), "assumed", "price list")
     if tier.cold_start is not None:
         start = tier.cold_start
@@ -111,12 +113,15 @@ def _tier(tier: Tier) -> Iterator[Constant]:
             f"{start.fixed_ms:g} ms and {start.load_mb_per_s:g} MB/s, kept {start.keep_alive_s:g} s"
         )
         yield Constant(tier.name, "cold start", told, "assumed", said)
+    if math.isfinite(tier.most_message_bytes):
+        most = f"{tier.most_message_bytes:,.0f}"
+        yield Constant(tier.name, "longest message, bytes", most, "assumed", said)
     if tier.watts is not None:
         yield Constant(tier.name, "power, W", f"{tier.watts:g}", "assumed", said)
 
 
-def _limit(memory_bytes: float) -> str:
-    return f"{memory_bytes:.3g}" if math.isfinite(memory_bytes) else "no limit"
+def _limit(room_bytes: float) -> str:
+    return f"{room_bytes:.3g}" if math.isfinite(room_bytes) else "no limit"
 
 
 def _pricing(pricing: Pricing) -> str:

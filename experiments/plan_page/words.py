@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from experiments.page.words import milliseconds, rate, size
 from offloading.figure import Basis, Figure
 from offloading.plan import Placement, Plan
+from offloading.sensitivity import Change
 
 MARKS: dict[Basis, str] = {"measured": "•", "predicted": "~", "assumed": "?"}
 MEANS: dict[Basis, str] = {
@@ -25,7 +26,10 @@ NAMES = {
 }
 LEAST_MS = 0.01
 LIMITS = {
-    "possible": "memory or load",
+    "memory": "what memory holds",
+    "load": "what a tier can serve",
+    "message": "the longest message that a tier accepts",
+    "functions": "what a function does (it runs the last part only)",
     "deadline_ms": "the deadline",
     "leakage": "leakage",
     "usd_per_million": "price",
@@ -72,6 +76,12 @@ def marked(name: str, figure: Figure) -> str:
 def over(exceeded: Iterable[str]) -> str:
     """Limits that are exceeded, for a reader."""
     return ", ".join(LIMITS.get(name, name) for name in exceeded)
+
+
+def ranking(change: Change) -> str:
+    """What a wrong constant does to the order of the placements."""
+    tau = "none" if change.tau is None else f"{change.tau:.2f}"
+    return f"Kendall's tau {tau}, {change.best:.0%} of the ten best stay among them"
 
 
 def told(plan: Plan) -> str:

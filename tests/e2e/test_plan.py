@@ -46,6 +46,12 @@ def test_writes_a_plan_that_can_be_read_and_a_front(profile, tmp_path, capsys):
     assert {"all on the device", "send raw image to the cloud"} <= {*found["baselines"]}
     assert any("JPEG" in name for name in found["baselines"])
     assert "camera_lte, L <= 0.95, accuracy drop <= 2.0%" in told
+    # LeNet-5 is a chain: no division of it is faster than its best cut.
+    (divided,) = [line for line in told.splitlines() if "fastest division of the graph" in line]
+    assert divided.endswith("as fast as the best single cut")
+    assert "on camera, the others on" in divided
+    page = (tmp_path / "report.html").read_text()
+    assert divided.partition(": ")[2] in page
     lines = pd.read_csv(tmp_path / "front.csv")
     assert (lines["kind"] == "front").sum() >= len(plans) - 1 > 0
     assert found["run"] == ["model=le_net5"]
@@ -61,6 +67,17 @@ def test_what_the_runtime_takes_is_measured_and_counted(tmp_path, capsys):
     found = json.loads((tmp_path / "plan.json").read_text())
     phases = Plan.from_dict(found["baselines"]["send raw image to the cloud"]).phases
     assert [p.where for p in phases if p.kind == "carry"] == ["laptop>cloud", "cloud>laptop"]
+
+
+def test_energy_is_asked_for_only_where_power_is_known(profile, tmp_path, capsys):
+    words = ["scenario=phone_lte", "only=[phone,edge]"]
+    for asking in ("minimise=device_joules", "limits.device_joules=0.5"):
+        assert plan(profile, tmp_path, *words, asking) == 2
+        assert "set scenario.hops.phone.edge.radio_watts in watts" in capsys.readouterr().err
+    words.append("scenario.hops.phone.edge.radio_watts=1.0")
+    assert plan(profile, tmp_path, *words, "minimise=device_joules") == 0
+    found = json.loads((tmp_path / "plan.json").read_text())
+    assert all(raw["figures"]["device_joules"]["value"] >= 0 for raw in found["plans"])
 
 
 def test_leakage_and_payload_are_those_of_the_records(profile, tmp_path, capsys):

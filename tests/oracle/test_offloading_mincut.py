@@ -1,15 +1,17 @@
 """Minimum cuts against every division there is."""
 
+import itertools
 import math
 from itertools import chain, combinations
 
+import networkx as nx
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from offloading.mincut import Graph, GraphError, Node, division, fastest, graph_of
+from offloading.mincut import Graph, GraphError, Node, best_cut, division, fastest, graph_of
 from offloading.planner import Planner
 from splitbench.link import FRAMING, Link
 from splitbench.rng import isolated
@@ -86,8 +88,43 @@ def test_along_a_chain_it_is_the_best_of_all_places(steps, rtt_ms):
         sent = 11.0 if place == 0 else steps[place - 1][2]
         work = sum(s[0] for s in steps[:place]) + sum(s[1] for s in steps[place:])
         ways.append(work + sent + rtt_ms)
-    found = fastest(Graph((image, *nodes)), link(rtt_ms), reply_bytes=0)
-    assert found.ms == pytest.approx(min(ways))
+    for find in (fastest, best_cut):
+        found = find(Graph((image, *nodes)), link(rtt_ms), reply_bytes=0)
+        assert found.ms == pytest.approx(min(ways))
+
+
+@reproducible
+@given(graphs(), st.floats(0.1, 10.0), st.floats(0.1, 10.0))
+def test_a_slower_side_takes_longer_for_each_node(graph, device, server):
+    names = [each.name for each in graph.nodes]
+    slower = graph.at(device=device, server=server)
+    here = sum(each.device_ms for each in graph.nodes)
+    there = sum(each.server_ms for each in graph.nodes[1:])
+    assert division(slower, names, link()).ms == pytest.approx(device * here)
+    sent = division(slower, names[:1], link(), reply_bytes=0)
+    assert sent.ms == pytest.approx(server * there + graph.nodes[0].bytes)
+
+
+@reproducible
+@given(graphs(most=6), st.sampled_from([0.0, 3.0]))
+def test_what_the_device_runs_is_the_beginning_of_some_order_of_the_nodes(graph, rtt_ms):
+    """Places of all topological orders, sets that are closed, and the least cut are one matter."""
+    edges = [(name, each.name) for each in graph.nodes for name in each.inputs]
+    orders = nx.all_topological_sorts(nx.DiGraph(edges))
+    begun = {frozenset(order[:k]) for order in orders for k in range(1, len(order) + 1)}
+    every = {each.device: each.ms for each in every_division(graph, link(rtt_ms))}
+    assert begun == {*every}
+    least = min(division(graph, device, link(rtt_ms)).ms for device in begun)
+    assert fastest(graph, link(rtt_ms)).ms == pytest.approx(least)
+
+
+@reproducible
+@given(graphs())
+def test_cuts_of_one_order_are_never_faster_than_the_least_cut(graph):
+    names = [each.name for each in graph.nodes]
+    ways = [division(graph, names[:k], link(2.0)).ms for k in range(1, len(names) + 1)]
+    assert best_cut(graph, link(2.0)).ms == min(ways)
+    assert fastest(graph, link(2.0)).ms <= min(ways) + 1e-6
 
 
 def diamond():
@@ -138,6 +175,9 @@ def test_two_branches_may_be_divided_where_no_single_place_is():
     assert found.device == {"image", "right"}
     assert found.sent == ("image", "right")
     assert found.ms == pytest.approx(1 + 1 + 1 + 1 + 1)
+    cut = best_cut(graph, link(), reply_bytes=0)
+    assert cut.device == {"image"}  # or left comes first, and takes a hundred
+    assert cut.ms == pytest.approx(1 + 1 + 100 + 1)
 
 
 def test_a_tensor_that_leaks_too_much_or_cannot_be_sent_is_not():
@@ -257,10 +297,40 @@ def test_the_planner_finds_nothing_faster_along_a_chain(up):
     place = world.scenario(world.phone(), world.cloud(), links={("phone", "cloud"): wire})
     plain = [each for each in world.options() if each.exact]
     planner = Planner(place, world.profile(), plain, accuracy=world.ACCURACY)
-    nodes = [node("input", 0.0, 0.0, float(world.BYTES[0]))]
-    for k, name in enumerate(world.NAMES[1:], start=1):
-        ms = world.HEADS[k] - world.HEADS[k - 1]
-        size = float(world.BYTES[k])
-        nodes.append(node(name, 4 * ms, ms, size, world.NAMES[k - 1]))
-    found = fastest(Graph(tuple(nodes)), wire, reply_bytes=0)
+    found = fastest(chained(world.HEADS, world.BYTES, device=4.0, server=1.0), wire, reply_bytes=0)
     assert found.ms == pytest.approx(planner.joined("latency_ms").min())
+
+
+def chained(heads, sizes, *, device, server):
+    """The small model of the planner's tests as a graph: milliseconds to each cut, and bytes."""
+    nodes = [node("input", 0.0, 0.0, float(sizes[0]))]
+    for k, name in enumerate(world.NAMES[1:], start=1):
+        ms = heads[k] - heads[k - 1]
+        nodes.append(node(name, device * ms, server * ms, float(sizes[k]), world.NAMES[k - 1]))
+    return Graph(tuple(nodes))
+
+
+@reproducible
+@given(
+    st.lists(st.integers(1, 50), min_size=4, max_size=4),
+    st.lists(st.integers(1, 20_000), min_size=5, max_size=5),
+    st.floats(0.1, 30.0),
+    st.floats(0.1, 30.0),
+    st.floats(0.5, 200.0),
+    st.floats(0.0, 200.0),
+    st.integers(0, 2000),
+)
+def test_planner_and_least_cut_agree_on_any_chain(steps, sizes, device, server, up, rtt, reply):
+    wire = world.link(up=up, rtt=rtt)
+    tiers = world.phone(slowdown=device), world.cloud(slowdown=server)
+    place = world.scenario(*tiers, links={("phone", "cloud"): wire}, rate=1e-4, reply=reply)
+    heads = (0.0, *itertools.accumulate(map(float, steps)))
+    cuts_of_it = zip(world.NAMES[:-1], sizes[:-1], strict=True)
+    plain = [world.option(name, 1.0, payload=size) for name, size in cuts_of_it]
+    planner = Planner(place, world.profile(heads=heads), plain, accuracy=world.ACCURACY)
+    graph = chained(heads, sizes, device=device, server=server)
+    found, best = fastest(graph, wire, reply_bytes=reply), planner.outcome().recommended
+    assert best.figures["latency_ms"].value == pytest.approx(found.ms)
+    assert best.placement.stays == (not found.sent) or found.ms == pytest.approx(
+        planner.estimates[0].latency_ms[0]
+    )

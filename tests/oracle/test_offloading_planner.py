@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments.scenario import only
+from offloading import enumeration
 from offloading.constraints import Constraints
-from offloading.enumeration import candidates
+from offloading.enumeration import TooManyError, candidates
 from offloading.planner import OBJECTIVES, NoSuchPlanError, Planner
+from offloading.pricing import Function, Owned
 from offloading.profile import ProfileError
 from tests.unit.offloading_world import (
     ACCURACY,
@@ -116,6 +119,41 @@ class TestOneRequest:
         assert some["payload_bytes"].value == pytest.approx(0.25 * 4000)
         assert some["leakage"].value == 0.5  # of those that are sent
 
+    def test_with_exits_pays_a_function_only_for_what_is_sent(self):
+        kept = option("second", 0.5, name="exits", exact=False, share=0.25)
+        made = planner(phone(), function(), given_options=(kept,), rate=0.01)
+        at = made.find(tiers=["phone", "function"], ends=["second"], option="exits")
+        cold = math.exp(-0.01 * 0.25 * 600)  # fewer requests come, and more of them start one
+        billed = math.ceil(5.0 + cold * (1000 + 2000 / 1e5))
+        assert billed == 229
+        dollars = 0.25 * (2e-7 + 1e-5 * 1769 / 1024 * billed / 1000)
+        assert made.plan(at).figures["usd_per_million"].value == pytest.approx(1e6 * dollars)
+
+    @pytest.mark.parametrize(("share", "machines"), [(1.0, 8), (0.25, 2)])
+    def test_with_exits_rents_as_many_machines_as_what_is_sent_keeps_busy(self, share, machines):
+        """1000 requests a second of 5 ms keep five busy, a quarter of them 1.25: each to 70 %."""
+        kept = option("second", 0.5, name="exits", exact=False, share=share)
+        place = scenario(phone(), cloud())
+        load = dataclasses.replace(place.workload, devices=1000)
+        place = dataclasses.replace(place, workload=load)
+        made = Planner(place, profile(), (kept,), accuracy=ACCURACY)
+        at = made.find(tiers=["phone", "cloud"], ends=["second"], option="exits")
+        # a thousandth of a dollar a second for each machine, over a thousand requests
+        assert made.plan(at).figures["usd_per_million"].value == pytest.approx(machines)
+
+    def test_rests_on_measured_times_where_they_were_measured(self):
+        own = profile()
+        derived = dataclasses.replace(own, measured=False)
+        made = planner(phone(profile=own), edge(profile=own), cloud(profile=derived))
+        at = made.find(
+            tiers=["phone", "edge", "cloud"], ends=["first", "second"], option="undefended"
+        )
+        basis = {p.where: p.ms.basis for p in made.plan(at).phases if p.kind == "compute"}
+        assert basis == {"phone": "measured", "edge": "predicted", "cloud": "predicted"}
+        direct = made.find(tiers=["phone", "edge"], ends=["first"], option="undefended")
+        basis = {p.where: p.ms.basis for p in made.plan(direct).phases if p.kind == "compute"}
+        assert basis == {"phone": "measured", "edge": "measured"}
+
     def test_counts_energy_of_computing_and_of_sending(self):
         place = scenario(phone(), cloud())
         key = ("phone", "cloud")
@@ -128,6 +166,29 @@ class TestOneRequest:
             2.0 * 0.020 + 1.0 * 0.004
         )
 
+    def test_has_no_energy_where_nobody_knows_what_the_radio_takes(self):
+        made = planner()
+        at = made.find(tiers=["phone", "cloud"], ends=["second"], option="undefended")
+        assert "device_joules" not in made.plan(at).figures
+        assert made.plan((0, 0)).figures["device_joules"].value == pytest.approx(2.0 * 0.040)
+
+    def test_is_not_taken_for_an_energy_that_nobody_knows(self):
+        limits = Constraints(device_joules=1e9)
+        unknown, known = planner(), planner(radio_watts=1.0)
+        assert unknown.outcome(minimise="device_joules").recommended.placement.stays
+        assert unknown.outcome(limits).recommended.placement.stays
+        assert unknown.outcome(limits).within["device_joules"] == 1
+        chosen = known.outcome(minimise="device_joules").recommended
+        assert chosen.placement.segments[0].end == "input"
+        assert chosen.figures["device_joules"].value == pytest.approx(1.0 * 0.001)
+        assert known.outcome(limits).within["device_joules"] == known.outcome().considered
+
+    def test_is_not_recommended_for_its_energy_where_no_power_is_known(self):
+        made = planner(phone(watts=None), cloud(), radio_watts=1.0)
+        assert made.outcome(minimise="device_joules").recommended is None
+        found = made.outcome(Constraints(device_joules=1e9))
+        assert (found.recommended, found.nearest) == (None, {"device_joules": None})
+
     def test_is_refused_where_the_device_does_not_keep_up(self):
         made = planner(rate=50.0)  # 40 ms each, 25 per second at most
         assert not made.estimates[0].possible[0]
@@ -138,6 +199,81 @@ class TestOneRequest:
         made = planner(phone(memory_bytes=2500.0), cloud())
         kept = [p for p in every(made) if made.exceeded(made.index_of(p.placement), Constraints())]
         assert {p.placement.segments[0].end for p in kept} == {"third", "output", "second", "first"}
+
+
+class TestFunctions:
+    @pytest.mark.parametrize(("memory_mb", "fits"), [(841, True), (840, False), (128, False)])
+    def test_hold_what_was_bought_beside_the_runtime(self, memory_mb, fits):
+        """Half of the model is 200.00004 MB with what it makes; 191 MB of memory are 200.28."""
+        price = Function(
+            usd_per_gb_second=1e-5, usd_per_request=0.0, memory_mb=memory_mb, runtime_mb=650
+        )
+        place = scenario(phone(), function(pricing=price, memory_bytes=1e12))
+        made = Planner(place, profile(params=100_000_000), options(), accuracy=ACCURACY)
+        at = made.find(tiers=["phone", "function"], ends=["second"], option="undefended")
+        assert made.exceeded(at, Constraints()) == (() if fits else ("memory",))
+        whole = made.find(tiers=["phone", "function"], ends=["input"], option="undefended")
+        assert made.exceeded(whole, Constraints()) == ("memory",)
+
+    def test_are_sent_no_longer_messages_than_they_accept(self):
+        made = planner(phone(), edge(), function(most_message_bytes=4000.0))
+        for cut, exceeded in (("input", ()), ("first", ("message",)), ("second", ())):
+            at = made.find(tiers=["phone", "function"], ends=[cut], option="undefended")
+            assert made.exceeded(at, Constraints()) == exceeded
+        for cut, exceeded in (("first", ("message",)), ("third", ())):
+            ends = ["input", cut]
+            at = made.find(tiers=["phone", "edge", "function"], ends=ends, option="undefended")
+            assert made.exceeded(at, Constraints()) == exceeded
+
+    def test_run_the_last_part_only(self):
+        made = planner(phone(), function(), cloud())
+        ends = ["first", "second"]
+        at = made.find(tiers=["phone", "function", "cloud"], ends=ends, option="undefended")
+        assert made.exceeded(at, Constraints()) == ("functions",)
+        assert not any("function" in p.placement.tiers[:-1] for p in map(made.plan, made.front))
+        last = made.find(tiers=["phone", "function"], ends=["first"], option="undefended")
+        assert made.exceeded(last, Constraints()) == ()
+
+
+class TestBaselines:
+    @pytest.mark.parametrize(
+        ("names", "where"),
+        [
+            (None, "cloud"),
+            (["phone", "cloud"], "cloud"),
+            (["phone", "edge", "cloud"], "cloud"),
+            (["phone", "function"], "function"),
+            (["phone", "edge", "function"], "function"),
+            (["phone", "edge"], "edge"),
+        ],
+    )
+    def test_are_there_whichever_tiers_may_be_used(self, names, where):
+        images = [option("input", 1.0, name=name, payload=500) for name in ("raw image", "JPEG")]
+        whole = scenario(phone(), edge(), cloud(), function())
+        made = Planner(only(whole, names), profile(), (*images, *options()[1:]), accuracy=ACCURACY)
+        found = made.outcome().baselines
+        assert [*found] == [
+            "all on the device",
+            f"send raw image to the {where}",
+            f"send JPEG to the {where}",
+            "fastest undefended cut",
+        ]
+        assert found[f"send JPEG to the {where}"].plan.placement.tiers == ("phone", where)
+        assert not any(judged.exceeded for judged in found.values())
+
+    def test_of_a_device_alone_are_the_device(self):
+        assert [*planner(phone()).outcome().baselines] == ["all on the device"]
+
+    def test_that_are_impossible_say_why(self):
+        small, slow = cloud(memory_bytes=1500.0), edge(slowdown=500.0, pricing=Owned())
+        found = planner(phone(), slow, small).outcome().baselines
+        assert found["send undefended to the cloud"].exceeded == ("memory",)
+        cut = found["fastest undefended cut"]
+        assert cut.exceeded == ()
+        assert cut.plan.placement.segments[0].end == "third"
+        nowhere = planner(phone(), slow).outcome().baselines["send undefended to the edge"]
+        assert nowhere.exceeded == ("load",)
+        assert math.isinf(nowhere.plan.figures["latency_ms"].value)
 
 
 class TestLeakage:
@@ -186,6 +322,11 @@ class TestEnumeration:
         assert len(found) == len({*found})
         assert {*found} == wanted
 
+    def test_of_too_many_says_what_to_do(self, monkeypatch):
+        monkeypatch.setattr(enumeration, "MOST", 3)
+        with pytest.raises(TooManyError, match=r"5 placements .* use offloading\.labels in Python"):
+            planner()
+
     def test_refuses_an_option_at_an_unknown_cut(self):
         strange = dataclasses.replace(option("first", 0.5), cut="elsewhere")
         with pytest.raises(ProfileError, match="'elsewhere' was not profiled"):
@@ -195,7 +336,9 @@ class TestEnumeration:
 class TestFront:
     def test_is_what_brute_force_finds(self):
         made = planner(phone(), edge(), function(), cloud())
-        plans = [p for p in every(made) if math.isfinite(p.figures["latency_ms"].value)]
+        plans = [
+            p for p in every(made) if not made.exceeded(made.index_of(p.placement), Constraints())
+        ]
         points = {values(p) for p in plans}
         best = {
             p

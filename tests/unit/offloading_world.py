@@ -95,12 +95,15 @@ def function(**changed):
     return Tier(name="function", kind="function", **told)
 
 
-def scenario(*tiers, links=None, rate=1.0, reply=0, egress=0.0):
+def scenario(*tiers, links=None, rate=1.0, reply=0, egress=0.0, radio_watts=None):
     """All tiers reach all that are behind them, over the same link if none are given."""
     names = [tier.name for tier in tiers]
     pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
     hops = {
-        pair: Hop(link=(links or {}).get(pair, link()), down_usd_per_gb=egress) for pair in pairs
+        pair: Hop(
+            link=(links or {}).get(pair, link()), down_usd_per_gb=egress, radio_watts=radio_watts
+        )
+        for pair in pairs
     }
     asked = Workload(arrivals=Deterministic(rate_per_s=rate))
     return Scenario(

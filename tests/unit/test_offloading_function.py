@@ -4,9 +4,11 @@ import base64
 import json
 import os
 import threading
+from importlib.resources import files
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from runtime_world import deployment, exported, images, lenet
 
 from offloading.pricing import Function
@@ -90,6 +92,17 @@ def test_an_event_of_another_plan_is_refused(instance, head):
     )
     other = wire.message("request", segment=1, plan="0" * 16, request=b"1" * 16, payload=payload)
     assert instance.answer(function.event_of(other))["statusCode"] == 412
+
+
+def test_the_planner_sends_what_the_handler_takes_and_no_longer_message(instance):
+    text = (files("configs") / "tier" / "cloud_function.yaml").read_text("utf-8")
+    most = int(OmegaConf.create(text).most_message_bytes)
+    status = [
+        instance.answer(function.event_of(bytes(most + wire.HEADER_BYTES + more)))["statusCode"]
+        for more in (0, 100)
+    ]
+    assert status[0] != 413
+    assert status[1] == 413
 
 
 def test_a_function_needs_an_artefact_of_a_last_segment(plan, tmp_path):

@@ -17,7 +17,7 @@ from offloading.pricing import Function, Hourly, Owned, Use
 from offloading.profile import Profile, ProfileError, same_model
 from offloading.profiling import measure_profile
 from offloading.scenario import ScenarioError
-from offloading.sensitivity import changes, variations
+from offloading.sensitivity import World, changes, variations
 from offloading.spread import Spread
 from offloading.tier import ColdStart
 from splitbench.split import Cuttable
@@ -202,11 +202,14 @@ class TestPlan:
 
 class TestSensitivity:
     def test_changes_each_constant_in_both_directions(self):
-        made = dict(variations(scenario(phone(), cloud())))
-        assert len(made) == 2 * (2 + 1 + 2)  # slow-downs, one rent, rate and round trip of one hop
-        slower = made["phone slow-down +30%"].tiers[0]
+        place = scenario(phone(watts=None), cloud())
+        made = dict(variations(World(scenario=place, profile=profile(), options=options())))
+        assert len(made) == 2 * (2 + 1 + 3 + 1)  # slow-downs, rent, rates and round trip, requests
+        slower = made["phone slow-down +30%"].scenario.tiers[0]
         assert slower.slowdown == pytest.approx(5.2)
-        assert made["cloud price -30%"].tiers[1].pricing.usd_per_hour == pytest.approx(2.52)
+        rented = made["cloud price -30%"].scenario.tiers[1].pricing
+        assert rented.usd_per_hour == pytest.approx(2.52)
+        assert made["request rate +30%"].scenario.workload.rate_per_s == pytest.approx(1.3)
 
     def test_says_what_would_be_taken_instead_and_what_that_saves(self):
         # All on the phone takes 40 ms; sending 4000 bytes 10 + 4, both parts 25.

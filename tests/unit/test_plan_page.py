@@ -8,9 +8,11 @@ import re
 import numpy as np
 import pytest
 
+from experiments.divided import Divided
 from experiments.errors import UserError
 from experiments.options import Evidence
 from experiments.plan_page import (
+    answer,
     checks,
     depth,
     fronts,
@@ -26,6 +28,7 @@ from experiments.plan_page.report import Report
 from experiments.plan_page.sources import constants, heading, remarks
 from experiments.planning import Question
 from offloading.constraints import Constraints
+from offloading.mincut import Division
 from offloading.planner import OBJECTIVES, Planner
 from offloading.pricing import Function
 from offloading.sensitivity import changes
@@ -223,8 +226,49 @@ def test_the_hypervolume_is_that_of_boxes_worked_out_by_hand():
     assert found.reference["leakage"] == pytest.approx(1.1)
 
 
-def test_no_hypervolume_without_a_cloud():
-    assert knee.volume(report_of(asked(tiers=(phone(), edge())))) is None
+def test_without_a_cloud_the_hypervolume_is_measured_from_the_farthest_tier():
+    raw = option("input", 1.0, name="raw image")
+    report = report_of(asked(known=(raw, *options()[1:]), tiers=(phone(), edge())))
+    corners = ("all on the device", "send raw image to the edge")
+    assert knee.volume(report).corners == corners
+    assert "“send raw image to the edge”" in visible(page_of(report))
+    assert knee.volume(report_of(asked(tiers=(phone(),)))) is None
+
+
+def test_says_how_many_changes_of_constants_count_and_what_becomes_of_the_ranking(report, page):
+    text, kept = told(page), sum(change.same for change in report.doubts)
+    assert f"Of {len(report.doubts)} changes of one constant by 30% that move what" in text
+    assert any(f"asked for, {kept} leave it as it is." in said for said in answer.reasons(report))
+    worst = min(report.doubts, key=lambda change: change.tau)
+    assert worst.tau < 1
+    assert f"changes most with {worst.constant}: {words.ranking(worst)}." in text
+
+
+def test_a_division_that_is_no_cut_is_shown_with_what_it_gains(report):
+    fast = Division(frozenset({"image", "right"}), ("image", "right"), 5.0)
+    cut = Division(frozenset({"image"}), ("image",), 103.0)
+    found = Divided(("phone", "edge"), 4, fast, cut)
+    assert found.gain == pytest.approx(98 / 103)
+    said = "5.0 ms (2 of 4 nodes on phone, the others on edge), 95.1% faster than the best single"
+    page = render(report.asked, report.outcome, report.doubts, division=found)
+    assert said in visible(page)
+    assert "minimum cut" not in visible(page_of(report))
+    alone = Divided(("phone", "edge"), 4, dataclasses.replace(cut, sent=()), cut)
+    assert str(alone) == "103.0 ms (all on phone), as fast as the best single cut"
+
+
+def test_an_impossible_placement_says_what_is_in_the_way():
+    tiers = (phone(), function(most_message_bytes=500.0), cloud(memory_bytes=1500.0))
+    report = report_of(asked(tiers=tiers))
+    find = report.planner.find
+    why = {
+        "the longest message that a tier accepts": find(
+            tiers=["phone", "function"], ends=["second"], option="undefended"
+        ),
+        "what memory holds": find(tiers=["phone", "cloud"], ends=["first"], option="undefended"),
+    }
+    for text, index in why.items():
+        assert text in reasons.why_not(report, index)
 
 
 def test_at_the_break_even_a_machine_costs_what_a_function_costs():

@@ -14,7 +14,13 @@ from splitbench.release import Tensors
 from splitbench.rng import stream
 
 NOTHING: Mapping[str, object] = MappingProxyType({})
-SECTIONS = ("Guarantee:", "Known to fall to:", "Deviations from the paper:", "References:")
+SECTIONS = (
+    "Threat model:",
+    "Guarantee:",
+    "Known to fall to:",
+    "Deviations from the paper:",
+    "References:",
+)
 
 
 def check_constructor_only_stores(defense: Defense, world: DefenseWorld) -> None:

@@ -101,7 +101,7 @@ def _template() -> Template:
         milliseconds=words.milliseconds,
         place=words.place,
         small=words.small,
-        binding=words.binding,
+        bound=words.bound,
         adversary=words.adversary,
         explain=explain,
         clip=lambda value: f"{min(max(value, 0.0), 1.0):.4f}",

@@ -165,14 +165,23 @@ def promised(board: Board) -> list[Row]:
     return list({(series(row), row.guarantee): row for row in reversed(formal)}.values())[::-1]
 
 
-def certified(board: Board) -> list[tuple[Row, Guarantee]]:
-    """Certificates that say more than that images are rounded to bytes, and their rows."""
-    return [
-        (row, one)
-        for row in board.rows
-        for one in row.certificates
-        if one.least_mse is not None and one.least_mse > ROUNDING
-    ]
+def certified(board: Board) -> dict[str, list[tuple[Row, Guarantee]]]:
+    """Certificates that say more than that images are rounded to bytes, and their rows.
+
+    By what they rest on, in words: the prior, and whether attacks may be held against it.
+    """
+    found: dict[str, list[tuple[Row, Guarantee]]] = {}
+    for row in board.rows:
+        for one in row.certificates:
+            if one.least_mse is not None and one.least_mse > ROUNDING:
+                premise = f"images drawn from {one.prior} ({binding(one)})"
+                found.setdefault(premise, []).append((row, one))
+    return found
+
+
+def bound(certificate: Guarantee) -> str:
+    """What is certified, without the prior."""
+    return certificate.statement.removesuffix(f" under {certificate.prior}")
 
 
 def binding(certificate: Guarantee) -> str:

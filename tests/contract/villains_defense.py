@@ -65,6 +65,24 @@ class IgnoresAKnob(Noise):
         self.unused = unused
 
 
+class ChecksAKnobThatItIgnores(IgnoresAKnob):
+    __doc__ = IgnoresAKnob.__doc__
+
+    def __init__(self, *, strength: float = 0.5, unused: float = 0.6):
+        super().__init__(strength=strength, unused=unused)
+        if not 0 <= unused <= 1:
+            raise ValueError(f"unused={unused}: must be in [0, 1]")
+
+
+class RefusesWithoutSayingWhat(IgnoresAKnob):
+    __doc__ = IgnoresAKnob.__doc__
+
+    def __init__(self, *, strength: float = 0.5, unused: int = 3):
+        super().__init__(strength=strength, unused=unused)
+        if unused != 3:
+            raise ValueError("bad value")
+
+
 class SaysThatNothingIsRandom(Noise):
     stochastic = False
 
@@ -307,6 +325,8 @@ VILLAINS = {
     CitesNothing: form.check_docstring,
     DocumentsTooLittle: form.check_docstring,
     IgnoresAKnob: form.check_every_knob_matters,
+    ChecksAKnobThatItIgnores: form.check_every_knob_matters,
+    RefusesWithoutSayingWhat: form.check_every_knob_matters,
     SaysThatNothingIsRandom: messages.check_stochastic_is_honest,
     KeepsOneNoiseTensor: messages.check_fresh_noise_between_messages,
     SharesNoiseInABatch: messages.check_fresh_noise_within_a_batch,

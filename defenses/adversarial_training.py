@@ -36,6 +36,11 @@ class AdversarialTraining(PenalizedTraining):
         learning_rate: First step size of both sides (Adam, cosine decay), > 0.
         batch_size: Images per step, > 0.
 
+    Threat model:
+        Whoever reads the messages, the server included, with the weights of both trained sides
+        and decoders of their own. Nothing is random and there is no key: features are trained
+        to resist, and whoever trains them is trusted.
+
     Guarantee:
         Empirical: against these decoders, at these steps.
 

@@ -36,6 +36,11 @@ class Binarization(StraightThrough):
         learning_rate: First step size of the training (Adam, cosine decay), > 0.
         batch_size: Images per training step, > 0.
 
+    Threat model:
+        Whoever reads the messages, the server included, with the weights, the means and the
+        scale. There is no randomness and no key: secret is how far each value lies from its
+        mean.
+
     Guarantee:
         Empirical. n values tell n bits at most, which is more than an image needs unless the cut
         is narrow. Of a normal feature a bit leaves 36 % of the variance to whoever sees nothing

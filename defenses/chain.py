@@ -36,6 +36,11 @@ class Chain(Defense):
             Only the first may have exits.
             They are taken as descriptions: each chain fits members of its own.
 
+    Threat model:
+        Whoever reads the messages, the server included, with the weights and every member's
+        settings. What members hand on stays on the device; no member has a key, so that only
+        what they draw anew for each message is secret.
+
     Guarantee:
         That of its strongest formal member, as computing on a release reveals nothing more; else
         empirical, as where the first member has exits: who stays is decided by the bare features.

@@ -45,6 +45,11 @@ class ChannelPruning(Defense):
         learning_rate: First step size of pruner, client and server (Adam, cosine decay), > 0.
         batch_size: Images per step, > 0.
 
+    Threat model:
+        Whoever reads the messages, the server included, with the weights of client, server and
+        pruner, and with the list of the channels that were sent. Nothing is random and there is
+        no key: secret are the values of the removed channels.
+
     Guarantee:
         Empirical. The kept channels are released in clear, and what is removed may be known from
         what is kept.

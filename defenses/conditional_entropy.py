@@ -48,6 +48,11 @@ class ConditionalEntropy(PenalizedTraining):
         learning_rate: First step size (Adam, cosine decay), > 0.
         batch_size: Images per step, > 0.
 
+    Threat model:
+        Whoever reads the messages, the server included, with the weights of the trained client
+        and the strength of the noise. Secret is what is drawn for each message; the training is
+        trusted.
+
     Guarantee:
         Empirical. The paper bounds the mean squared error of any attacker from below by the
         entropy of the image given the release, ``exp(2 h(x | z) / d) / (2 pi e)``. That needs the

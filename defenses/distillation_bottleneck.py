@@ -67,6 +67,11 @@ class DistillationBottleneck(Distilled):
         adversarial_weight: Of the explained share, >= 0; 0 trains no decoders.
         nat_price: Price of a nat, >= 0; 0 sends the bottleneck's output as it is.
 
+    Threat model:
+        Whoever reads the messages, the server included, with the weights of the client, the
+        bottleneck and the adapter. Nothing is secret unless a ``nat_price`` makes the release a
+        draw, which is then fresh for every message. The training is trusted.
+
     Guarantee:
         Empirical. Only the release's size is bounded. The means of what is drawn are not clipped: a
         single image can tell more than images did in training.

@@ -35,6 +35,10 @@ class Dropout(FineTunedServer):
         learning_rate: First step size of the fine-tuning (Adam, cosine decay), > 0.
         batch_size: Images per fine-tuning step, > 0.
 
+    Threat model:
+        Whoever reads the messages, the server included, with the weights and the rate. Secret
+        is the mask of each message, as far as the zeros of the features hide it.
+
     Guarantee:
         Empirical. Each survivor is released in clear.
 

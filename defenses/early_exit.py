@@ -39,6 +39,11 @@ class EarlyExit(Defense):
         learning_rate: First step size (Adam, cosine decay), > 0.
         batch_size: Images per training step, > 0.
 
+    Threat model:
+        Whoever reads the messages, the server included, with the weights of the client and the
+        classifier, its temperature and threshold: of images that stay they see nothing but that
+        they stay. For images that are sent nobody is kept out, and nothing is secret.
+
     Guarantee:
         Empirical, and none for what is sent. That an image stays tells that the device is sure.
 

@@ -50,6 +50,11 @@ class EntropicStudent(Distilled):
         temperature: Softens both predictions, > 0.
         alpha: Weight of the cross-entropy with the labels, >= 0.
 
+    Threat model:
+        Whoever reads the messages, the server included, with the weights, the prior and the
+        length of each message. Rounding is without randomness and there is no key: secret is
+        what the bits leave out. The training is trusted.
+
     Guarantee:
         Empirical. A message of n bits tells n bits at most, of an image like those that it was
         trained on some n on average; but a single image may take more.

@@ -42,6 +42,11 @@ class FisherNoise(GaussianNoise):
         learning_rate: First step size of the fine-tuning (Adam, cosine decay), > 0.
         batch_size: Images per fine-tuning step, > 0.
 
+    Threat model:
+        Whoever reads the messages, the server included, with the weights and the strength of
+        the noise. Secret is what is drawn for each message. The wanted error is that of
+        estimates without bias, of an adversary who makes no use of what images look like.
+
     Guarantee:
         Empirical. The bound holds for unbiased estimates; whoever has seen other images is biased
         towards them and errs less, as they should.

@@ -44,6 +44,10 @@ class FisherRegularization(PenalizedTraining):
         learning_rate: First step size (Adam, cosine decay), > 0.
         batch_size: Images per step, > 0. A batch of one image is trained on the task alone.
 
+    Threat model:
+        Whoever reads the messages, the server included, with the weights of the trained client
+        and its derivatives. Nothing is random and there is no key; the training is trusted.
+
     Guarantee:
         Empirical. The release is a deterministic function of the image, of which Fisher
         information says nothing; with noise behind it, it bounds unbiased estimates only, and

@@ -26,6 +26,11 @@ class LaplaceNoise(AdditiveNoise):
         learning_rate: First step size of the fine-tuning (Adam, cosine decay), > 0.
         batch_size: Images per fine-tuning step, > 0.
 
+    Threat model:
+        Whoever reads the messages, the server included, with the weights and the noise's
+        strength for each tensor or channel. Secret is what is drawn for each message, on the
+        device.
+
     Guarantee:
         Empirical. Features are not clipped, hence have no bounded sensitivity: no epsilon holds,
         however large the noise.

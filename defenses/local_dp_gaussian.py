@@ -44,6 +44,11 @@ class LocalDpGaussian(LocalDp):
         learning_rate: First step size of the fine-tuning (Adam, cosine decay), > 0.
         batch_size: Images per fine-tuning step, > 0.
 
+    Threat model:
+        Anybody who reads the messages, the server included, with any computing power and all
+        but what is drawn for each message: the weights, epsilon, delta and C, even all images
+        but for which one was sent. The device is trusted to clip and to draw.
+
     Guarantee:
         (epsilon, delta)-local differential privacy of any two inputs, per message, in exact
         arithmetic; k messages of one input compose to ``mu sqrt(k)`` of Gaussian differential

@@ -41,6 +41,11 @@ class LocalDpLaplace(LocalDp):
         learning_rate: First step size of the fine-tuning (Adam, cosine decay), > 0.
         batch_size: Images per fine-tuning step, > 0.
 
+    Threat model:
+        Anybody who reads the messages, the server included, with any computing power and all
+        but what is drawn for each message: the weights, epsilon and C, even all images but for
+        which one was sent. The device is trusted to clip and to draw.
+
     Guarantee:
         (epsilon, 0)-local differential privacy of any two inputs, per message, in exact
         arithmetic; k messages of one input have k epsilon. It is about the values that are sent:

@@ -11,6 +11,9 @@ from splitbench.release import Tensors
 class NoDefense(Defense):
     """Releases the features as they are: the reference that every defense is measured against.
 
+    Threat model:
+        Nobody who reads the messages is kept out, and nothing but the image is secret.
+
     Guarantee:
         None.
 

@@ -31,6 +31,11 @@ class NoPeek(PenalizedTraining):
         batch_size: Images per step, > 0; the statistic is noisy below a hundred. Batches of
             fewer than four images are trained on the task alone.
 
+    Threat model:
+        Whoever reads the messages, the server included, with the weights of both trained sides.
+        Nothing is random and there is no key: features are trained to say less of the image,
+        and whoever trains them is trusted.
+
     Guarantee:
         Empirical. A low distance correlation over the training images says nothing of what can
         be computed from one release.

@@ -27,6 +27,11 @@ class Quantization(StraightThrough):
         learning_rate: First step size of the training (Adam, cosine decay), > 0.
         batch_size: Images per training step, > 0.
 
+    Threat model:
+        Whoever reads the messages, the server included, with the weights and the levels, whose
+        range the message tells where it is not fixed. There is no randomness and no key: secret
+        is where a value lies within its interval.
+
     Guarantee:
         Empirical. The message of n bits bounds what it can tell by n bits, which is far more
         than an image needs unless bits and cut are small.

@@ -45,6 +45,11 @@ class ResistanceTransfer(AdversarialTraining):
         learning_rate: First step size of the first two stages (Adam, cosine decay), > 0.
         batch_size: Images per step, > 0.
 
+    Threat model:
+        Whoever reads the messages, the server included, with the weights of both trained sides,
+        which of the classes were the source, and images of the others. Nothing is random and
+        there is no key; all three stages of the training are trusted.
+
     Guarantee:
         Empirical: against these decoders, on the source.
 

@@ -19,6 +19,11 @@ class SecretPermutation(SecretMixing):
         per: Reorder ``channel``s, ``position``s (pixels of feature maps, tokens) or every
             ``element``. A vector has nothing but elements.
 
+    Threat model:
+        Whoever reads the messages without the key, with the weights and all settings. Secret is
+        the order, which all devices and a trusted part of the server hold: whoever has one of
+        them, or runs that part, is not kept out.
+
     Guarantee:
         None. To whoever holds the key the release is the features themselves; who does not hold
         it still sees every value, and each unit keeps its statistics.

@@ -24,6 +24,11 @@ class SecretRotation(SecretMixing):
         per: Mix the ``channel``s of each position alike, or every ``element`` of a tensor with
             every other. The channels of a vector are its elements.
 
+    Threat model:
+        Whoever reads the messages without the key, with the weights and all settings. Secret is
+        the matrix, which all devices and a trusted part of the server hold: whoever has one of
+        them, or runs that part, is not kept out.
+
     Guarantee:
         None. To whoever holds the key the release is the features themselves; who does not hold
         it still sees every distance between images.

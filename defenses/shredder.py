@@ -48,6 +48,11 @@ class Shredder(FineTunedServer):
         learning_rate: First step size of the fine-tuning (Adam, cosine decay), > 0.
         batch_size: Images per step of both, > 0.
 
+    Threat model:
+        Whoever reads the messages, the server included, with the weights and the learnt law:
+        the location and scale of every element. Secret is what is drawn from it for each
+        message.
+
     Guarantee:
         Empirical. Features are not clipped, hence have no bounded sensitivity.
 

@@ -33,6 +33,11 @@ class StochasticRounding(FineTunedServer):
         learning_rate: First step size of the fine-tuning (Adam, cosine decay), > 0.
         batch_size: Images per fine-tuning step, > 0.
 
+    Threat model:
+        Whoever reads the messages, the server included, with the weights, the bits, and the
+        ends of the range, which are sent. Secret is what is drawn for each message, which way a
+        value was rounded.
+
     Guarantee:
         Empirical. The ends of the range are released in clear.
 

@@ -36,6 +36,11 @@ class StructuredPruning(Defense):
         learning_rate: First step size of the training (Adam, cosine decay), > 0.
         batch_size: Images per training step, > 0.
 
+    Threat model:
+        Whoever reads the messages, the server included, with the weights of both sides and the
+        list of the channels that remain. Nothing is random and there is no key: secret are the
+        values of the removed channels.
+
     Guarantee:
         Empirical. What remains is released as it is.
 

@@ -26,6 +26,11 @@ class TopK(FineTunedServer):
         learning_rate: First step size of the fine-tuning (Adam, cosine decay), > 0.
         batch_size: Images per fine-tuning step, > 0.
 
+    Threat model:
+        Whoever reads the messages, the server included, with the weights and the share; places
+        and values of what is kept are in the message. There is no randomness and no key: secret
+        are the values that were dropped.
+
     Guarantee:
         Empirical. The kept values are released in clear, and their places tell much by
         themselves.

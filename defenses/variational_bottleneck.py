@@ -48,6 +48,11 @@ class VariationalBottleneck(Bottlenecked):
         learning_rate: First step size (Adam, cosine decay), > 0.
         batch_size: Images per step, > 0.
 
+    Threat model:
+        Whoever reads the messages, the server included, with the weights of the client, which
+        for any image give the mean and the variance. Secret is the draw of each message; the
+        training is trusted.
+
     Guarantee:
         Empirical. The divergence bounds the mean information only, over images like those it was
         trained on, and only as far as the means are what the client computes: they are not

@@ -102,7 +102,7 @@ def _template() -> Template:
         place=words.place,
         small=words.small,
         rebuilt_at_most=words.rebuilt_at_most,
-        binding=words.binding,
+        bound=words.bound,
         adversary=words.adversary,
         explain=explain,
         clip=lambda value: f"{min(max(value, 0.0), 1.0):.4f}",

@@ -12,6 +12,7 @@ from experiments.page.words import (
     attacker_selected,
     between,
     binding,
+    bound,
     certified,
     lead,
     led,
@@ -285,13 +286,16 @@ def _promises(board: Board) -> list[str]:
 
 
 def _certificates(board: Board) -> list[str]:
-    """Least errors under a named prior; nothing where there are none."""
-    lines = ["| cut | defense | least error | certificate | |", "|" + " --- |" * 5]
-    for row, one in certified(board):
-        cells = (row.cut, series(row), small(one.least_mse), one.statement, binding(one))
-        lines.append("| " + " | ".join(map(_plain, cells)) + " |")
-    text = "Least mean squared error per pixel of any guess, if images were drawn from that prior:"
-    return [text, "\n".join(lines)] if certified(board) else []
+    """Least errors, a table for each prior that they rest on; nothing where there are none."""
+    parts = []
+    for premise, found in certified(board).items():
+        lines = ["| cut | defense | least error | certificate |", "|" + " --- |" * 4]
+        for row, one in found:
+            cells = (row.cut, series(row), small(one.least_mse), bound(one))
+            lines.append("| " + " | ".join(map(_plain, cells)) + " |")
+        text = f"Least mean squared error per pixel of any guess, for {_plain(premise)}:"
+        parts += [text, "\n".join(lines)]
+    return parts
 
 
 def _leads(board: Board) -> list[str]:

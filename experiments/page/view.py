@@ -154,8 +154,8 @@ class View:
         return words.promised(self.board)
 
     @property
-    def certified(self) -> list[tuple[Row, Guarantee]]:
-        """Least errors under a named prior."""
+    def certified(self) -> dict[str, list[tuple[Row, Guarantee]]]:
+        """Least errors, by the prior that they rest on."""
         return words.certified(self.board)
 
     @property

@@ -171,14 +171,23 @@ def rebuilt_at_most(guarantee: Guarantee) -> float | None:
     return guarantee.best_reconstruction(prior=BLIND_LUCK) if guarantee.formal else None
 
 
-def certified(board: Board) -> list[tuple[Row, Guarantee]]:
-    """Certificates that say more than that images are rounded to bytes, and their rows."""
-    return [
-        (row, one)
-        for row in board.rows
-        for one in row.certificates
-        if one.least_mse is not None and one.least_mse > ROUNDING
-    ]
+def certified(board: Board) -> dict[str, list[tuple[Row, Guarantee]]]:
+    """Certificates that say more than that images are rounded to bytes, and their rows.
+
+    By what they rest on, in words: the prior, and whether attacks may be held against it.
+    """
+    found: dict[str, list[tuple[Row, Guarantee]]] = {}
+    for row in board.rows:
+        for one in row.certificates:
+            if one.least_mse is not None and one.least_mse > ROUNDING:
+                premise = f"images drawn from {one.prior} ({binding(one)})"
+                found.setdefault(premise, []).append((row, one))
+    return found
+
+
+def bound(certificate: Guarantee) -> str:
+    """What is certified, without the prior."""
+    return certificate.statement.removesuffix(f" under {certificate.prior}")
 
 
 def binding(certificate: Guarantee) -> str:

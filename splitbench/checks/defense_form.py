@@ -1,6 +1,7 @@
 """What the class of a defense must look like: constructor, documentation, knobs."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import torch
@@ -14,7 +15,13 @@ from splitbench.release import Tensors
 from splitbench.rng import stream
 
 NOTHING: Mapping[str, object] = MappingProxyType({})
-SECTIONS = ("Guarantee:", "Known to fall to:", "Deviations from the paper:", "References:")
+SECTIONS = (
+    "Threat model:",
+    "Guarantee:",
+    "Known to fall to:",
+    "Deviations from the paper:",
+    "References:",
+)
 
 
 def check_constructor_only_stores(defense: Defense, world: DefenseWorld) -> None:
@@ -34,7 +41,10 @@ def check_docstring(defense: Defense, world: DefenseWorld) -> None:
 def check_every_knob_matters(
     defense: Defense, world: DefenseWorld, *, others: Mapping[str, object] = NOTHING
 ) -> None:
-    """Another value of a keyword changes release, payload or logits, or is refused.
+    """Another value of a keyword changes release, payload or logits.
+
+    Where all others are refused, with a message that names a keyword, it is for settings of the
+    rest that this defense does not have. A refusal beside values that change nothing is no effect.
 
     Args:
         defense: What is checked.
@@ -47,7 +57,7 @@ def check_every_knob_matters(
     for name in defense.arguments():
         values = [others[name]] if name in others else list(other_values(defense, name))
         assert values, f"cannot make up another value for {name}: hand one to the check in `others`"
-        assert any(_differs(defense, world, present, {name: other}) for other in values), (
+        assert _matters(defense, world, present, name, values), (
             f"{name} changes nothing: use it, remove it, or test with settings at which it matters"
         )
 
@@ -59,14 +69,23 @@ def _outcome(defense: Defense, world: DefenseWorld) -> tuple[Tensors, Tensor]:
     return (*release.tensors, release.payload_bytes), deployed.answer(world.targets, release)
 
 
-def _differs(
+def _matters(
     defense: Defense,
     world: DefenseWorld,
     present: tuple[Tensors, Tensor],
-    change: dict[str, object],
+    name: str,
+    values: Sequence[object],
 ) -> bool:
-    try:
-        sent, logits = _outcome(rebuilt(defense, **change), world)
-    except ValueError:  # refused, so it is looked at
-        return True
-    return not (equal(sent, present[0]) and torch.equal(logits, present[1]))
+    """Whether a value of this keyword changes the outcome, or all are refused with a reason."""
+    refused = True
+    for value in values:
+        try:
+            sent, logits = _outcome(rebuilt(defense, **{name: value}), world)
+        except ValueError as error:
+            # Not its own alone: what is wrong may be another, given this one.
+            refused &= any(re.search(rf"\b{k}\b", str(error)) for k in defense.arguments())
+            continue
+        if not (equal(sent, present[0]) and torch.equal(logits, present[1])):
+            return True
+        refused = False
+    return refused

@@ -74,9 +74,9 @@ def other_values(thing: Described, name: str) -> Iterator[object]:
         elif hint in (int, float) and value is None:
             yield hint(1)
         elif hint is int and isinstance(value, int):
-            yield from (value + 1, max(value - 1, 1))
+            yield from (other for other in (value + 1, max(value - 1, 1)) if other != value)
         elif hint is float and isinstance(value, int | float):
-            yield value * 2 or 0.5
+            yield from (other for other in (value * 2 or 0.5, value / 2) if other != value)
         elif hint is type(None) and value is not None:
             yield None
 

@@ -15,6 +15,9 @@ class Noise(Defense):
     Args:
         strength: Standard deviation in units of the largest feature.
 
+    Threat model:
+        Whoever reads the messages, with the weights; secret are the draws.
+
     Guarantee:
         None.
 
@@ -69,6 +72,9 @@ class Coarse(Noise):
     Args:
         step: Distance of the levels.
 
+    Threat model:
+        Whoever reads the messages, with the weights; nothing is secret.
+
     Guarantee:
         None.
 
@@ -104,6 +110,9 @@ class Private(LocalDpGaussian):
 
     Args:
         epsilon: Of one message.
+
+    Threat model:
+        Whoever reads the messages, with all but the draws.
 
     Guarantee:
         Local differential privacy.

@@ -11,6 +11,9 @@ from splitbench.defense import Defense
 class Signs(Defense):
     """Flips the signs of features by a key.
 
+    Threat model:
+        Whoever reads the messages, with the weights; secret is the key.
+
     Guarantee:
         None.
 

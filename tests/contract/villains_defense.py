@@ -1,5 +1,7 @@
 """Defenses that break one promise each."""
 
+import re
+
 import torch
 from citizens_defense import Coarse, Noise, Private
 from torch import nn
@@ -36,6 +38,10 @@ class Undocumented(Noise):
     """Noise."""
 
 
+class KeepsItsAdversaryToItself(Noise):
+    __doc__ = re.sub(r"Threat model:\n.*\n", "Threat model:\n", Noise.__doc__)
+
+
 class CitesNothing(Noise):
     __doc__ = Noise.__doc__.replace("References:\n        None.", "References:\n        A paper.")
 
@@ -52,11 +58,29 @@ class DocumentsTooLittle(Noise):
 
 
 class IgnoresAKnob(Noise):
-    __doc__ = Noise.__doc__.replace("\n\n    Guar", "\n        unused: Nothing.\n\n    Guar")
+    __doc__ = Noise.__doc__.replace("\n\n    Threat", "\n        unused: Nothing.\n\n    Threat")
 
     def __init__(self, *, strength: float = 0.5, unused: int = 3):
         super().__init__(strength=strength)
         self.unused = unused
+
+
+class ChecksAKnobThatItIgnores(IgnoresAKnob):
+    __doc__ = IgnoresAKnob.__doc__
+
+    def __init__(self, *, strength: float = 0.5, unused: float = 0.6):
+        super().__init__(strength=strength, unused=unused)
+        if not 0 <= unused <= 1:
+            raise ValueError(f"unused={unused}: must be in [0, 1]")
+
+
+class RefusesWithoutSayingWhat(IgnoresAKnob):
+    __doc__ = IgnoresAKnob.__doc__
+
+    def __init__(self, *, strength: float = 0.5, unused: int = 3):
+        super().__init__(strength=strength, unused=unused)
+        if unused != 3:
+            raise ValueError("bad value")
 
 
 class SaysThatNothingIsRandom(Noise):
@@ -149,6 +173,9 @@ class IsNeverOff(Noise):
 
 class DoesNothing(Defense):
     """Nothing.
+
+    Threat model:
+        Nobody is kept out.
 
     Guarantee:
         None.
@@ -294,9 +321,12 @@ VILLAINS = {
     ChangesItsArguments: form.check_constructor_only_stores,
     MakesALayerInItsConstructor: form.check_constructor_only_stores,
     Undocumented: form.check_docstring,
+    KeepsItsAdversaryToItself: form.check_docstring,
     CitesNothing: form.check_docstring,
     DocumentsTooLittle: form.check_docstring,
     IgnoresAKnob: form.check_every_knob_matters,
+    ChecksAKnobThatItIgnores: form.check_every_knob_matters,
+    RefusesWithoutSayingWhat: form.check_every_knob_matters,
     SaysThatNothingIsRandom: messages.check_stochastic_is_honest,
     KeepsOneNoiseTensor: messages.check_fresh_noise_between_messages,
     SharesNoiseInABatch: messages.check_fresh_noise_within_a_batch,

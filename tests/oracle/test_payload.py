@@ -7,9 +7,11 @@ import pytest
 import torch
 from scipy.stats import norm
 
+from splitbench.codecs.channel_subset import ChannelSubset
 from splitbench.codecs.container import overhead
 from splitbench.codecs.float16 import Float16
 from splitbench.codecs.float32 import Float32
+from splitbench.codecs.raw_image import RawImage
 from splitbench.codecs.top_k import TopK
 from splitbench.codecs.uniform import Uniform
 from splitbench.release import TensorSpec
@@ -37,11 +39,16 @@ def specs(*shapes):
     return [TensorSpec(str(i), shape) for i, shape in enumerate(shapes)]
 
 
+def header(*shapes):
+    """Magic and counts, type and axes of each tensor, length of the body, checksum."""
+    return 8 + sum(2 + 4 * len(shape) for shape in shapes) + 4 + 4
+
+
 @pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize("count", SIZES)
 def test_k_bits_per_value_cost_exactly_that_and_the_declared_header(bits, count):
     codec = Uniform(bits=bits, clip=(-3, 3))
-    assert payload(codec, (count,)) == 8 + (2 + 4) + 4 + math.ceil(count * bits / 8) + 4
+    assert payload(codec, (count,)) == header((count,)) + math.ceil(count * bits / 8)
     assert payload(codec, (count,)) == codec.payload_bound(specs((count,)))
 
 
@@ -71,6 +78,39 @@ def test_top_k_costs_its_values_and_the_shorter_index(fraction, value_bits, coun
     codec = TopK(fraction=fraction, value_bits=value_bits)
     assert payload(codec, (count,)) == overhead(specs((count,))) + body
     assert payload(codec, (count,)) == codec.payload_bound(specs((count,)))
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.05, 0.1, 0.125, 0.3, 1])
+@pytest.mark.parametrize("count", SIZES)
+def test_top_k_of_signs_costs_the_index_a_bit_for_each_and_one_scale(fraction, count):
+    kept = math.ceil(round(fraction * count, 9))
+    listed = kept * math.ceil(math.log2(count)) if count else 0
+    signs = math.ceil(kept / 8) + 4 if kept else 0
+    codec = TopK(fraction=fraction, value_bits=1)
+    expected = header((count,)) + math.ceil(min(count, listed) / 8) + signs
+    assert payload(codec, (count,)) == codec.payload_bound(specs((count,))) == expected
+
+
+@pytest.mark.parametrize("percent", [0, 7, 10, 25, 33, 50, 70, 90, 99])
+@pytest.mark.parametrize("channels", [1, 3, 7, 8, 9, 17])
+def test_a_subset_of_channels_costs_a_bit_for_each_and_all_of_those_kept(channels, percent):
+    kept = channels - percent * channels // 100
+    codec = ChannelSubset(dropped=percent / 100)
+    shapes = {(channels, 5, 3): 15, (5, channels): 5, (channels,): 1}
+    bodies = [math.ceil(channels / 8) + 4 * kept * values for values in shapes.values()]
+    for shape, body in zip(shapes, bodies, strict=True):
+        assert payload(codec, shape) == codec.payload_bound(specs(shape)) == header(shape) + body
+    together = header(*shapes) + sum(bodies)
+    assert payload(codec, *shapes) == codec.payload_bound(specs(*shapes)) == together
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 3), (17, 31), (33, 9), (28, 28)])
+def test_a_raw_image_costs_a_byte_for_each_value(channels, size):
+    shape = (channels, *size)
+    image = torch.rand(shape, generator=stream(0, "payload"))
+    expected = header(shape) + math.prod(shape)
+    assert len(RawImage().encode([image])) == RawImage().payload_bound(specs(shape)) == expected
 
 
 @pytest.mark.parametrize("bits", WIDTHS[:-1])

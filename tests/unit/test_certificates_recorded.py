@@ -26,12 +26,17 @@ from tests.unit.test_record import RECORD, edited
 N = 96
 
 
-def certificate(least: float, applies: bool | str = True, bound: str = "rate bound") -> Guarantee:
+def certificate(
+    least: float,
+    applies: bool | str = True,
+    bound: str = "rate bound",
+    prior: str = "white noise",
+) -> Guarantee:
     return Guarantee(
         "certified",
-        f"{bound}: 100 bytes leave an error of {least:g} under white noise",
+        f"{bound}: 100 bytes leave an error of {least:g} under {prior}",
         least_mse=least,
-        prior="white noise",
+        prior=prior,
         assumptions=("All that is seen of an image is 100 bytes at most.",),
         applies=applies,
     )
@@ -139,15 +144,38 @@ def test_tables_and_page_say_under_which_prior_and_that_no_attack_is_bound() -> 
     reason = "these are photographs"
     found = [board(certificate(0.25, reason), certificate(1e-9, reason, "van Trees bound"))]
     for text in (to_markdown(found), render(found)):
-        assert "100 bytes leave an error of 0.25 under white noise" in text
+        assert "100 bytes leave an error of 0.25" in text
         assert f"an assumption, no bound on attacks: {reason}" in text
         assert "van Trees" not in text  # less than what bytes leave
     (line,) = csv.DictReader(io.StringIO(to_csv(found)))
     assert float(line["certified_mse"]) == 0.25
+    assert line["certificate"] == found[0].rows[0].certificates[0].statement
     assert reason in line["certificate_applies"]
     assert "What messages cannot say" not in render([board()])
     assert "Least mean squared error" not in to_markdown([board()])
     assert "binds every attack here" in to_markdown([board(certificate(0.25))])
+
+
+def test_tables_name_a_prior_once_and_every_prior_apart() -> None:
+    reason, noise = "these are <photographs>", "pink | noise"
+    kinds = ("rate bound", "van Trees bound", "third bound")
+    white = [certificate(0.2, reason, kind) for kind in kinds]
+    text = to_markdown([board(*white, certificate(0.1, reason, "fourth bound", noise))])
+    first, second = text.split("Least mean squared error")[1:]
+    for part, prior, rows in ((first, "white noise", 3), (second, r"pink \| noise", 1)):
+        told = f"drawn from {prior} (an assumption, no bound on attacks: these are &lt;photographs"
+        assert told in part.split("\n")[0]
+        assert part.count(prior) == part.count("photographs") == 1
+        assert part.count(" bound: 100 bytes leave an error of 0.") == rows
+
+
+def test_the_page_names_a_prior_once_for_readers_and_escapes_it() -> None:
+    told = [certificate(0.2, "these are <b>", kind) for kind in ("rate bound", "van Trees bound")]
+    page = render([board(*told)])
+    sentence = "no bound on attacks: these are &lt;b&gt;):</p>"
+    assert page.count(sentence) == 1
+    assert "these are <b>" not in page
+    assert page.count("100 bytes leave an error of 0.2<") == 2
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """One job: one (data, model, defense, codec, threat, seed) over cuts and a suite of attacks."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -162,14 +163,15 @@ class Job:
     def deployment(self, cut: Cut) -> Deployment:
         """Cut, adapt, fit (or load), freeze."""
         defense, plain_codec = self.protection()
-        with isolated(stream(self.seed, "defense", "initialisation", cut.name)):
+        with isolated(stream(self.seed, "defense", "initialisation", cut.name)), _refusals(cut):
             parts = defense.adapt(self.cuttable.split(cut))
         for module in (parts.client, parts.server, defense):
             module.to(here())
 
         def make() -> Product:
             began = time.perf_counter()
-            with self.reporter.stage(f"fitting the defense at {cut.name}") as meter:
+            stage = self.reporter.stage(f"fitting the defense at {cut.name}")
+            with stage as meter, _refusals(cut):
                 defense.fit(
                     parts,
                     self.roles.train,
@@ -295,6 +297,15 @@ class Job:
             traffic=traffic,
             held=held,
         )
+
+
+@contextmanager
+def _refusals(cut: Cut) -> Iterator[None]:
+    """What a defense has against a model, a cut or data is for the user to mend."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"the defense at {cut.name}: {error}") from error
 
 
 def _with_specs(deployment: Deployment, probe: Tensor) -> Deployment:

@@ -163,8 +163,7 @@ class Job:
     def deployment(self, cut: Cut) -> Deployment:
         """Cut, adapt, fit (or load), freeze."""
         defense, plain_codec = self.protection()
-        with isolated(stream(self.seed, "defense", "initialisation", cut.name)), _refusals(cut):
-            parts = defense.adapt(self.cuttable.split(cut))
+        parts = self._adapted(defense, self.cuttable, cut)
         for module in (parts.client, parts.server, defense):
             module.to(here())
 
@@ -196,6 +195,16 @@ class Job:
             seconds=float(product.facts["seconds"]),
         )
         return _with_specs(deployment, self.roles.calibration.images(slice(0, PROBE)))
+
+    def check_fit(self) -> None:
+        """Adapt the untrained model at every cut, so that a defense that does not fit says so."""
+        cuttable = Cuttable(self.untrained_model().eval(), self.example)
+        for cut in self.cuts:
+            self._adapted(self.protection()[0], cuttable, cut)
+
+    def _adapted(self, defense: Defense, cuttable: Cuttable, cut: Cut) -> Split:
+        with isolated(stream(self.seed, "defense", "initialisation", cut.name)), _refusals(cut):
+            return defense.adapt(cuttable.split(cut))
 
     def target(self, cut: Cut) -> Target:
         """The target images at one cut, released as real bytes."""

@@ -77,7 +77,7 @@ TINY: dict[type[Defense], list[dict[str, Any]]] = {
         {"members": {"exit": EarlyExit(share=0.4), "noise": NOISE}},
         {
             "members": {
-                "bottleneck": DistillationBottleneck(channels=2, epochs=1),
+                "bottleneck": DistillationBottleneck(channels=3, epochs=1),
                 "rounding": StochasticRounding(bits=3),
             }
         },

@@ -198,6 +198,8 @@ class Job:
 
     def check_fit(self) -> None:
         """Adapt the untrained model at every cut, so that a defense that does not fit says so."""
+        if not self.protection()[0].changes_client:
+            return
         cuttable = Cuttable(self.untrained_model().eval(), self.example)
         for cut in self.cuts:
             self._adapted(self.protection()[0], cuttable, cut)

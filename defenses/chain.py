@@ -2,12 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from functools import reduce
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from defenses.conditional_entropy import ConditionalEntropy
+from defenses.distillation_bottleneck import DistillationBottleneck
+from defenses.gaussian_draw import GaussianDraw, summed
+from defenses.gaussian_noise import GaussianNoise
+from defenses.local_dp_gaussian import LocalDpGaussian
+from defenses.variational_bottleneck import VariationalBottleneck
 from splitbench.codec import Codec
 from splitbench.data.images import LabeledImages
 from splitbench.defense import Defense, OnStep, silent
@@ -15,6 +20,15 @@ from splitbench.exits import Answered
 from splitbench.guarantee import Guarantee
 from splitbench.release import Tensors
 from splitbench.split import Split
+
+# The variances that these tell of are those of normal noise.
+NORMAL = (
+    ConditionalEntropy,
+    DistillationBottleneck,
+    GaussianNoise,
+    LocalDpGaussian,
+    VariationalBottleneck,
+)
 
 
 class Chain(Defense):
@@ -27,13 +41,16 @@ class Chain(Defense):
     An adaptive attack is given one likelihood for the whole. Where one member is random it is that
     member's, around what those before it hand on; where a quantiser or a selection follows, the
     probability of what the message leaves possible (of a quantiser: given the range), if the member
-    can tell. Gaussian and Laplace noise can, for one release; the mean of several is taken as if
-    nothing had been rounded.
+    can tell. Gaussian and Laplace noise and dropout can, for one release; what several leave is
+    taken as if nothing had been rounded. Normal noises one after the other are one, of their summed
+    variance. Everything else that is random more than once has no likelihood: Laplace noise or
+    dropout with other noise, rounding at random of what is random, clipping of what is noisy.
 
     Args:
         members: Name to defense, in this order, at least one. Only the first may change the
             client's structure, only the last may bring a codec, and none may have a secret key.
-            Only the first may have exits.
+            Only the first may have exits. None trains the client behind one that passes no
+            gradients.
             They are taken as descriptions: each chain fits members of its own.
 
     Threat model:
@@ -46,8 +63,8 @@ class Chain(Defense):
         empirical, as where the first member has exits: who stays is decided by the bare features.
 
     Known to fall to:
-        What its members together leave; a chain of random members is attacked by the distance to
-        the mean release where it has no likelihood.
+        What its members together leave; where a chain has no likelihood, searches go by the
+        distance to the message, as they do for a release without noise.
 
     Deviations from the paper:
         There is none to deviate from.
@@ -63,8 +80,6 @@ class Chain(Defense):
         True
     """
 
-    differentiable: ClassVar[bool] = True
-
     def __init__(self, *, members: Mapping[str, Defense]) -> None:
         super().__init__()
         if not members:
@@ -79,6 +94,7 @@ class Chain(Defense):
                     f"members: '{name}' answers images on the device, which only the first "
                     "member of a chain may: it decides by the features, before any protection"
                 )
+        _refuse_training_behind_rounding(members)
         for name, member in earlier:
             if member.codec is not None:
                 raise ValueError(
@@ -93,6 +109,11 @@ class Chain(Defense):
     def stochastic(self) -> bool:  # type: ignore[override]  # depends on the members
         """Whether any member is."""
         return any(member.stochastic for member in self._stages)
+
+    @property
+    def differentiable(self) -> bool:  # type: ignore[override]  # depends on the members
+        """Whether all members are."""
+        return all(member.differentiable for member in self._stages)
 
     @property
     def changes_client(self) -> bool:
@@ -161,22 +182,31 @@ class Chain(Defense):
     def negative_log_likelihood(
         self, observed: Tensors, features: Tensors, *, observations: int = 1
     ) -> Float[Tensor, " b"] | None:
-        """Of the one random member around what reaches it, rounded where the codec rounds."""
-        random = self._random()
-        if random is None or not self._handed_on(observed):
+        """Of what is random around what reaches it, rounded where another member's codec rounds."""
+        found = self._law(features, observed)
+        if found is None:
             return None
-        place = self._stages.index(random)
-        generator = torch.Generator()  # nobody before it is random
-        reached = _through(self._stages[:place], features, generator)
+        law, reached = found
         codec = self.codec
-        if codec is None or codec.lossless:
-            return random.negative_log_likelihood(observed, reached, observations=observations)
+        if codec is None or codec.lossless or law is self._stages[-1]:
+            return law.negative_log_likelihood(observed, reached, observations=observations)
         cells = codec.interval(observed)
         if cells is None:  # what it loses is no box
             return None
         if observations == 1:
-            return random.cell_surprise(*cells, reached)
-        return random.negative_log_likelihood(observed, reached, observations=observations)
+            return law.cell_surprise(*cells, reached)
+        return law.negative_log_likelihood(observed, reached, observations=observations)
+
+    def place(self, features: Tensors) -> Tensors:
+        """That of what is random, as it is reached."""
+        found = self._law(features, self._sent(features))
+        return features if found is None else found[0].place(found[1])
+
+    def information(self, features: Tensors) -> Tensors | None:
+        """Of what is random; None where the codec loses some of it, or the device answers."""
+        found = self._law(features, self._sent(features))
+        lossy = self.codec is not None and not self.codec.lossless
+        return None if found is None or lossy or self.exits else found[0].information(found[1])
 
     def guarantee(self) -> Guarantee:
         """The strongest formal one, else that the members speak for."""
@@ -197,11 +227,24 @@ class Chain(Defense):
         random = [member for member in self._stages if member.stochastic]
         return random[0] if len(random) == 1 else None
 
-    def _handed_on(self, observed: Tensors) -> bool:
-        """Whether all that comes after the random member leaves what it is given to the codec."""
-        random = self._random()
-        after = self._stages[self._stages.index(random) + 1 :] if random else []
-        return all(m.protect(observed, generator=torch.Generator()) is observed for m in after)
+    def _sent(self, features: Tensors) -> Tensors:
+        """Some release, always the same."""
+        return self.protect(features, generator=torch.Generator())
+
+    def _law(
+        self, features: Tensors, sent: Tensors
+    ) -> tuple[Defense | GaussianDraw, Tensors] | None:
+        """Whose law a release has, and what reaches that; None where nobody can tell."""
+        random = [member for member in self._stages if member.stochastic]
+        if not random:
+            return None
+        first = self._stages.index(random[0])
+        generator = torch.Generator()  # nobody before it is random
+        reached = _through(self._stages[:first], features, generator)
+        after = [member for member in self._stages[first + 1 :] if not member.stochastic]
+        if any(member.protect(sent, generator=generator) is not sent for member in after):
+            return None
+        return (random[0], reached) if len(random) == 1 else _as_one(random, reached, sent)
 
 
 class ProtectedClient(nn.Module):
@@ -246,6 +289,31 @@ class RestoringServer(nn.Module):
         restored = reduce(lambda found, member: member.restore(found), before[::-1], tensors)
         logits: Tensor = self.server(restored)
         return logits
+
+
+def _refuse_training_behind_rounding(members: Mapping[str, Defense]) -> None:
+    stops = ""
+    for name, member in members.items():
+        if stops and member.changes_client:
+            raise ValueError(
+                f"members: '{name}' trains the client, and gradients do not pass '{stops}' before "
+                f"it; put '{name}' before '{stops}'"
+            )
+        if member.codec is not None or not member.differentiable:
+            stops = stops or name
+
+
+def _as_one(
+    random: Sequence[Defense], reached: Tensors, sent: Tensors
+) -> tuple[GaussianDraw, Tensors] | None:
+    """Normal noises on the same values as one; None where they are of other kinds."""
+    told = [member.signal_and_noise(reached if i == 0 else sent) for i, member in enumerate(random)]
+    known = [each for each in told if each is not None]
+    if len(known) < len(random) or not all(isinstance(member, NORMAL) for member in random):
+        return None
+    if any(signal is not sent for signal, _ in known[1:]):  # clipped, say
+        return None
+    return GaussianDraw(), summed(known[0][0], [variances for _, variances in known])
 
 
 def _through(members: Sequence[Defense], features: Tensors, generator: torch.Generator) -> Tensors:

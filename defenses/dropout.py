@@ -130,23 +130,39 @@ class Dropout(FineTunedServer):
         Exact as the tolerance goes to zero, for codecs that send the survivors as they are. None
         where the defense is off.
         """
-        if self.rate == 0:
-            return None
-        log_erased = observations * math.log(self.rate)
-        log_seen = math.log1p(-math.exp(log_erased))
-        total = torch.zeros(len(observed[0]), device=observed[0].device)
-        for z, f, rms in zip(observed, features, self.scale(features), strict=True):
-            std = TOLERANCE * self.gain * rms
-            error = self._units(((z - self.gain * f) / std).square() / 2).sum(2)
-            silent = (self._units(z) == 0).all(2)
-            zero = -torch.logaddexp(torch.full_like(error, log_erased), log_seen - error)
-            total = total + torch.where(silent, zero, error).sum(1)
-        return total
+        return self._surprise(observed, observed, features, observations)
+
+    def cell_surprise(
+        self, low: Tensors, high: Tensors, features: Tensors
+    ) -> Float[Tensor, " b"] | None:
+        """As the likelihood, with e of the distance to the cell; None where the defense is off.
+
+        A cell has the mass ``r [0 in it] + (1 - r) [gain f in it]``.
+        """
+        return self._surprise(low, high, features, 1)
 
     def guarantee(self) -> Guarantee:
         """Empirical."""
         share = f"{100 * (1 - self.rate):.3g} % of the {self.per.replace('element', 'feature')}s"
         return Guarantee("empirical", f"{share} are released as they are; no formal guarantee")
+
+    def _surprise(
+        self, low: Tensors, high: Tensors, features: Tensors, k: int
+    ) -> Float[Tensor, " b"] | None:
+        """Of values that are known to lie between two ends, in the pool of k releases."""
+        if self.rate == 0:
+            return None
+        log_erased = k * math.log(self.rate)
+        log_seen = math.log1p(-math.exp(log_erased))
+        total = torch.zeros(len(low[0]), device=low[0].device)
+        for a, b, f, rms in zip(low, high, features, self.scale(features), strict=True):
+            sent, std = self.gain * f, TOLERANCE * self.gain * rms
+            off = torch.relu(a - sent) + torch.relu(sent - b)
+            error = self._units((off / std).square() / 2).sum(2)
+            silent = self._units((a <= 0) & (b >= 0)).all(2)
+            zero = -torch.logaddexp(torch.full_like(error, log_erased), log_seen - error)
+            total = total + torch.where(silent, zero, error).sum(1)
+        return total
 
     def _survives(self, values: Tensor, generator: torch.Generator) -> Tensor:
         """A mask that broadcasts with the values."""

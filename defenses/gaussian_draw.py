@@ -98,3 +98,37 @@ def draw_information(features: Tensors) -> Tensors:
     pairs = halves(features)
     means = (torch.exp(-spread) for _, spread in pairs)
     return (*means, *(torch.full_like(spread, 0.5) for _, spread in pairs))
+
+
+class GaussianDraw:
+    """A release that is drawn around `halves`, as the law that a defense has on its own."""
+
+    def place(self, features: Tensors) -> Tensors:
+        """Means, then log variances, as they are."""
+        return features
+
+    def information(self, features: Tensors) -> Tensors:
+        """See `draw_information`."""
+        return draw_information(features)
+
+    def negative_log_likelihood(
+        self, observed: Tensors, features: Tensors, *, observations: int = 1
+    ) -> Float[Tensor, " b"]:
+        """See `draw_surprise`."""
+        return draw_surprise(observed, features, observations)
+
+    def cell_surprise(self, low: Tensors, high: Tensors, features: Tensors) -> Float[Tensor, " b"]:
+        """See `draw_cell_surprise`."""
+        return draw_cell_surprise(low, high, features)
+
+
+def summed(means: Tensors, variances: Sequence[Tensors]) -> Tensors:
+    """Means, then the log variances of several normal noises on them together.
+
+    Args:
+        means: Of the first noise.
+        variances: Of each noise on each tensor, shaped to multiply it.
+    """
+    parts = zip(means, *variances, strict=True)
+    totals = [torch.stack([v.expand_as(mean) for v in each]).sum(0) for mean, *each in parts]
+    return (*means, *(total.log() for total in totals))

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from defenses.bottleneck import NarrowingClient, WideningServer
@@ -18,6 +18,8 @@ from splitbench.defense import OnStep, silent
 from splitbench.release import Tensors
 from splitbench.split import Split
 
+COMPANIONS = 4  # of one image, in batches that show whether the client couples images
+SAME = 1e-4  # of the largest feature: what arithmetic may change
 QUANTILE = 0.5  # of the norms on the train role: the bound where none is given
 
 
@@ -148,7 +150,11 @@ class LocalDp(LearntBuffers, FineTunedServer, ABC):
         """Measure the bound; train the server under noise, and the bottleneck where there is one.
 
         The bottleneck and what lies around it learn by cross-entropy to make most of the norm.
+
+        Raises:
+            ValueError: The client couples the images of a batch; or as `calibrate`.
         """
+        refuse_coupled(split.client, train, generator=generator)
         if not self.changes_client:
             super().fit(split, train, generator=generator, on_step=on_step)
             return
@@ -205,6 +211,10 @@ class LocalDp(LearntBuffers, FineTunedServer, ABC):
             for f in self.clipped(features)
         )
 
+    def place(self, features: Tensors) -> Tensors:
+        """The clipped features."""
+        return self.clipped(features)
+
     def stds(self, features: Tensors) -> Tensors:
         """Standard deviation of the noise on each tensor, shaped to multiply it."""
         return tuple(f.new_tensor(self.relative_std * self.bound) for f in features)
@@ -212,3 +222,34 @@ class LocalDp(LearntBuffers, FineTunedServer, ABC):
     def signal_and_noise(self, features: Tensors) -> tuple[Tensors, Tensors]:
         """The clipped features, and the variance of the noise on them."""
         return self.clipped(features), tuple(std.square() for std in self.stds(features))
+
+
+@torch.no_grad()
+def refuse_coupled(client: nn.Module, train: LabeledImages, *, generator: torch.Generator) -> None:
+    """Look whether the features of an image change with the others of its batch.
+
+    Args:
+        client: Images to features; what it draws, it draws from the generator.
+        train: The train role; the first images are looked at.
+        generator: Left as it was.
+
+    Raises:
+        ValueError: They do.
+    """
+    device = next((p.device for p in client.parameters()), torch.device("cpu"))
+    shown = train.images(torch.arange(1 + 2 * COMPANIONS) % len(train)).to(device)
+    first, others = shown[:1], shown[1:]
+    before = generator.get_state()
+    seen = []
+    for beside in (first.repeat(COMPANIONS, 1, 1, 1), *others.split(COMPANIONS)):
+        generator.set_state(before)  # the same draws for the first image of each batch
+        seen.append(tuple(f[0] for f in client(torch.cat([first, beside]))))
+    generator.set_state(before)
+    alone, *together = seen
+    pairs = [pair for found in together for pair in zip(found, alone, strict=True)]
+    if any(bool((one - by).abs().max() > SAME * by.abs().max()) for one, by in pairs):
+        raise ValueError(
+            "no promise about one input can be made where the client couples the images of a "
+            "batch; choose a model without statistics of the batch, such as le_net5, or replace "
+            "batch normalisation that keeps none by torch.nn.GroupNorm"
+        )

@@ -143,6 +143,10 @@ class LocalDpGaussian(LocalDp):
         """Of normal noise around the clipped features."""
         return gaussian_cell_surprise(low, high, self.clipped(features), self.stds(features))
 
+    def information(self, features: Tensors) -> Tensors:
+        """``1 / sigma^2``."""
+        return tuple(std**-2 for std in self.stds(features))
+
     def guarantee(self) -> Guarantee:
         """Local differential privacy of any two inputs, per message."""
         return local_privacy(epsilon=self.epsilon, delta=self.delta, mu=self.mu)

@@ -126,6 +126,10 @@ class LocalDpLaplace(LocalDp):
         """Of Laplace noise around the clipped features."""
         return laplace_cell_surprise(low, high, self.clipped(features), self.stds(features))
 
+    def information(self, features: Tensors) -> Tensors:
+        """``1 / b^2``."""
+        return tuple(2 * std**-2 for std in self.stds(features))
+
     def guarantee(self) -> Guarantee:
         """Pure local differential privacy of any two inputs, per message."""
         return local_privacy(epsilon=self.epsilon)

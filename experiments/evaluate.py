@@ -100,6 +100,7 @@ def _check(job: Job, attacks: Mapping[str, Mapping[str, Any]]) -> None:
     for name in attacks:
         _attack(name, attacks)
     _ = job.training
+    job.check_fit()
 
 
 def _attack(name: str, attacks: Mapping[str, Mapping[str, Any]]) -> Attack:

@@ -1,7 +1,8 @@
 """One job: one (data, model, defense, codec, threat, seed) over cuts and a suite of attacks."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -162,14 +163,14 @@ class Job:
     def deployment(self, cut: Cut) -> Deployment:
         """Cut, adapt, fit (or load), freeze."""
         defense, plain_codec = self.protection()
-        with isolated(stream(self.seed, "defense", "initialisation", cut.name)):
-            parts = defense.adapt(self.cuttable.split(cut))
+        parts = self._adapted(defense, self.cuttable, cut)
         for module in (parts.client, parts.server, defense):
             module.to(here())
 
         def make() -> Product:
             began = time.perf_counter()
-            with self.reporter.stage(f"fitting the defense at {cut.name}") as meter:
+            stage = self.reporter.stage(f"fitting the defense at {cut.name}")
+            with stage as meter, _refusals(cut):
                 defense.fit(
                     parts,
                     self.roles.train,
@@ -198,6 +199,18 @@ class Job:
         if not defense.changes_client:
             return deployment
         return _with_original(deployment, self.cuttable.split(cut).client, probe)
+
+    def check_fit(self) -> None:
+        """Adapt the untrained model at every cut, so that a defense that does not fit says so."""
+        if not self.protection()[0].changes_client:
+            return
+        cuttable = Cuttable(self.untrained_model().eval(), self.example)
+        for cut in self.cuts:
+            self._adapted(self.protection()[0], cuttable, cut)
+
+    def _adapted(self, defense: Defense, cuttable: Cuttable, cut: Cut) -> Split:
+        with isolated(stream(self.seed, "defense", "initialisation", cut.name)), _refusals(cut):
+            return defense.adapt(cuttable.split(cut))
 
     def target(self, cut: Cut) -> Target:
         """The target images at one cut, released as real bytes."""
@@ -299,6 +312,15 @@ class Job:
             traffic=traffic,
             held=held,
         )
+
+
+@contextmanager
+def _refusals(cut: Cut) -> Iterator[None]:
+    """What a defense has against a model, a cut or data is for the user to mend."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"the defense at {cut.name}: {error}") from error
 
 
 def _with_specs(deployment: Deployment, probe: Tensor) -> Deployment:

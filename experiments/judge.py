@@ -15,6 +15,7 @@ from attacks.mean_image import MeanImage
 from experiments.certificates import certificates_of, prior_of
 from experiments.costs import costs_of
 from experiments.doubts import Findings, depends_on_batch, flags_of, payload_class_p
+from experiments.errors import UserError
 from experiments.job import Job
 from experiments.scoring import Arrays, Scoring
 from experiments.target import Target
@@ -68,7 +69,10 @@ class Judge:
         self.truth = job.roles.target.images()
         self.labels = job.roles.target.labels
         self.scoring = Scoring(job)
-        self._ceiling = self.scoring(self.truth)
+        try:
+            self._ceiling = self.scoring(self.truth)
+        except ValueError as error:  # a metric that such images are not for
+            raise UserError(f"metrics: {error}") from error
         self._prior = prior_of(job)
         self._floors: dict[str, Arrays] = {}
         self._facts: dict[str, dict[str, Any]] = {}

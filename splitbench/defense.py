@@ -174,12 +174,22 @@ class Defense(Described, nn.Module, ABC):
         del low, high, features
         return None
 
-    def information(self, features: Tensors) -> Tensors | None:
-        """Fisher information that one release carries about each feature, in the same order.
+    def place(self, features: Tensors) -> Tensors:
+        """What the law of a release is around, such as clipped features; by default the features.
 
-        For additive noise it is that of the noise about its place, ``1 / variance`` for a normal
-        one. Shapes broadcast to those of the features. None where the release does not depend
-        smoothly on the features (rounding, erasing) or has no noise; never 0 for these.
+        Differentiable in forward mode, almost everywhere: `splitbench.fisher` pushes through it.
+        """
+        return features
+
+    def information(self, features: Tensors) -> Tensors | None:
+        """Fisher information that one release carries about each value of its `place`, in order.
+
+        For additive noise it is ``1 / variance`` if that is normal. Shapes broadcast to those of
+        the place. None where the release does not depend smoothly on the features (rounding,
+        erasing) or has no noise; never 0 for these.
+
+        Args:
+            features: The client's.
         """
         del features
         return None

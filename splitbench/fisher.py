@@ -1,9 +1,11 @@
 """How much the release of an image tells about its pixels, in the sense of Fisher.
 
-For a release ``z = f(x) + n`` with noise of Fisher information J per feature the information about
+For a release ``z = f(x) + n`` with noise of Fisher information J per value the information about
 the image is ``I(x) = (df/dx)^T J (df/dx)``, and its trace per pixel is known as dFIL. The inverse
 ``1 / dFIL`` bounds the mean squared error of every *unbiased* estimate. Attackers that have learnt
 are biased and go below it, as they should: it is a scale to calibrate by, and no guarantee.
+
+What the noise is added to, f, is the `Defense.place` of the features: clipped ones, for example.
 """
 
 import warnings
@@ -121,11 +123,9 @@ def fisher_matrix(
     units = torch.eye(pixels).to(images).view(pixels, 1, *images.shape[1:])
     columns = []
     for unit in units:
-        features, slopes = push_forward(client, images, unit.expand_as(images))
-        weights = _weights(defense, features)
         rows = [
             (slope * weight.sqrt()).unsqueeze(-1).flatten(1)
-            for slope, weight in zip(slopes, weights, strict=True)
+            for slope, weight in _told(client, defense, images, unit.expand_as(images))
         ]
         columns.append(torch.cat(rows, dim=1))
     jacobian = torch.stack(columns, dim=2)
@@ -145,10 +145,10 @@ def fisher_along(
         NotApplicableError: The defense has no Fisher information.
     """
     _weights(defense, tuple(client(image[None])))  # says so before anything is differentiated
-    features, slopes = push_forward(client, image.expand_as(directions).contiguous(), directions)
-    weights = _weights(defense, features)
+    images = image.expand_as(directions).contiguous()
     parts = [
-        (slope * weight.sqrt()).flatten(1) for slope, weight in zip(slopes, weights, strict=True)
+        (slope * weight.sqrt()).flatten(1)
+        for slope, weight in _told(client, defense, images, directions)
     ]
     rows = torch.cat(parts, dim=1)
     return rows @ rows.T
@@ -161,13 +161,7 @@ def push_forward(
 
     Gradients with respect to the client's parameters flow through both, unless they are off.
     """
-    with _dual_level():
-        moved = client(forward_ad.make_dual(images, direction.contiguous()))
-        pairs = [forward_ad.unpack_dual(f) for f in moved]
-    features = tuple(pair.primal for pair in pairs)
-    # What does not depend on the image at all has no tangent.
-    slopes = tuple(torch.zeros_like(p.primal) if p.tangent is None else p.tangent for p in pairs)
-    return features, slopes
+    return _pushed(lambda given: client(*given), (images,), (direction,))
 
 
 def random_signs(like: Tensor, generator: torch.Generator) -> Tensor:
@@ -231,12 +225,36 @@ def safe_van_trees(
 
 def _along(client: Client, defense: Defense, images: Tensor, direction: Tensor) -> Tensor:
     """``v^T I(x) v`` for each image."""
-    features, slopes = push_forward(client, images, direction)
     parts = [
         (slope.square() * weight).unsqueeze(-1).flatten(1).sum(1)
-        for slope, weight in zip(slopes, _weights(defense, features), strict=True)
+        for slope, weight in _told(client, defense, images, direction)
     ]
     return torch.stack(parts).sum(0)
+
+
+def _told(
+    client: Client, defense: Defense, images: Tensor, direction: Tensor
+) -> list[tuple[Tensor, Tensor]]:
+    """How each tensor that the noise is added to moves, and what the noise tells of it."""
+    features, slopes = push_forward(client, images, direction)
+    weights = _weights(defense, features)
+    _, moves = _pushed(defense.place, features, slopes)
+    return list(zip(moves, weights, strict=True))
+
+
+def _pushed(
+    function: Callable[[Tensors], Tensors], given: Tensors, directions: Tensors
+) -> tuple[Tensors, Tensors]:
+    """What a function makes of some tensors, and how that moves along directions of theirs."""
+    with _dual_level():
+        duals = [
+            forward_ad.make_dual(g, d.contiguous()) for g, d in zip(given, directions, strict=True)
+        ]
+        pairs = [forward_ad.unpack_dual(f) for f in function(tuple(duals))]
+    values = tuple(pair.primal for pair in pairs)
+    # What does not depend on the image at all has no tangent.
+    slopes = tuple(torch.zeros_like(p.primal) if p.tangent is None else p.tangent for p in pairs)
+    return values, slopes
 
 
 @contextmanager
@@ -252,7 +270,9 @@ def _weights(defense: Defense, features: Tensors) -> Tensors:
     found = defense.information(features)
     if found is None:
         raise NotApplicableError(
-            f"{defense!r} has no Fisher information: it rounds, erases or releases features as "
-            "they are, and noise with a density is what the theory needs"
+            f"{defense!r} has no Fisher information that is known: it rounds, erases, answers or "
+            "releases features as they are, or joins noises of several kinds; the theory needs one "
+            "noise with a density"
         )
-    return tuple(weight.expand_as(f) for weight, f in zip(found, features, strict=True))
+    around = defense.place(features)
+    return tuple(weight.expand_as(f) for weight, f in zip(found, around, strict=True))

@@ -1,5 +1,7 @@
 """What a defense must do that promises local differential privacy; one without passes."""
 
+from collections.abc import Mapping
+
 from splitbench.audit import audit, canaries
 from splitbench.checks.defense_conduct import turned
 from splitbench.checks.defense_world import DefenseWorld
@@ -31,9 +33,11 @@ def check_promise_survives_an_audit(defense: Defense, world: DefenseWorld) -> No
 
 
 def _audible(defense: Defense) -> Defense:
-    """The same defense with its knob turned towards a small epsilon."""
-    if defense.knob is None:
+    """The same defense with its knob, or those of its members, turned towards a small epsilon."""
+    if not defense.guarantee().formal:
         return defense
+    if defense.knob is None:
+        return rebuilt(defense, **{k: _within(v) for k, v in defense.arguments().items()})
     name, direction = defense.knob
     for _ in range(TURNS):
         if defense.guarantee().epsilon <= AUDIBLE:
@@ -41,3 +45,10 @@ def _audible(defense: Defense) -> Defense:
         _, strong = turned(defense.arguments()[name], direction)
         defense = rebuilt(defense, **{name: strong})
     return defense
+
+
+def _within(argument: object) -> object:
+    """A keyword of a defense, with the defenses that it holds made audible."""
+    if isinstance(argument, Mapping):
+        return {name: _within(value) for name, value in argument.items()}
+    return _audible(argument) if isinstance(argument, Defense) else argument

@@ -348,6 +348,9 @@ MISTAKES = {
     "a word for a size": ["data.sizes.train=many"],
     "an empty sweep of threads": ["threads=0"],
     "an unknown reference": ["seed=${nope}"],
+    "a formula beyond its proof": ["defense=local_dp_gaussian", "defense.calibration=classic"],
+    "a bottleneck that widens": ["defense=distillation_bottleneck", "defense.channels=5000"],
+    "training behind what rounds": ["defense=chain", "+defense@defense.members.late=no_peek"],
 }
 
 
@@ -355,10 +358,10 @@ MISTAKES = {
 def test_a_mistake_ends_the_command_before_any_work(mistake, tmp_path, capsys, monkeypatch):
     from experiments import evaluate
 
-    def work(*arguments):
+    def work(*arguments, **more):
         raise AssertionError("worked")
 
-    monkeypatch.setattr(evaluate, "evaluate", work)
+    monkeypatch.setattr(evaluate._Evaluation, "run", work)
     monkeypatch.setattr("sys.argv", ["splitbench"])
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # which main sets: put back afterwards
     code = main([*MISTAKES[mistake], f"paths.runs={tmp_path}/runs"])

@@ -75,6 +75,13 @@ TINY: dict[type[Defense], list[dict[str, Any]]] = {
             }
         },
         {"members": {"exit": EarlyExit(share=0.4), "noise": NOISE}},
+        {
+            "members": {
+                "bottleneck": DistillationBottleneck(channels=3, epochs=1),
+                "rounding": StochasticRounding(bits=3),
+            }
+        },
+        {"members": {"private": LocalDpGaussian(epsilon=500.0, clip=1.0), "bits": BITS}},
     ],
     NoPeek: [
         {"weight": 2.0, "learning_rate": 0.01, **PENALIZED},

@@ -18,10 +18,15 @@ from worlds import (
 )
 
 from attacks.ridge import Ridge
+from defenses.chain import Chain
+from defenses.distillation_bottleneck import DistillationBottleneck
 from defenses.dropout import Dropout
+from defenses.early_exit import EarlyExit
 from defenses.fisher_noise import FisherNoise
 from defenses.gaussian_noise import GaussianNoise
 from defenses.laplace_noise import LaplaceNoise
+from defenses.local_dp_gaussian import LocalDpGaussian
+from defenses.local_dp_laplace import LocalDpLaplace
 from defenses.no_defense import NoDefense
 from defenses.quantization import Quantization
 from defenses.top_k import TopK
@@ -30,6 +35,7 @@ from splitbench.checks.defense_world import defense_world
 from splitbench.fisher import (
     NotApplicableError,
     exact_fisher_trace,
+    fisher_along,
     fisher_matrix,
     fisher_trace,
     safe_van_trees,
@@ -144,6 +150,8 @@ def test_normalising_pixels_divides_the_information_by_their_variance():
         Dropout(rate=0.5),
         GaussianNoise(noise_std=0.0),
         LaplaceNoise(noise_std=0.0),
+        Chain(members={"noise": GaussianNoise(noise_std=0.5), "bits": Quantization(bits=4)}),
+        Chain(members={"exit": EarlyExit(share=0.4), "noise": GaussianNoise(noise_std=0.5)}),
     ],
     ids=repr,
 )
@@ -160,17 +168,97 @@ def test_one_probe_has_no_error_and_is_refused():
         fisher_trace(network(), UnitNoise(), images(), probes=1, generator=stream(0))
 
 
-@pytest.mark.parametrize("kind", [GaussianNoise, LaplaceNoise])
-def test_the_information_of_noise_is_the_variance_of_its_score(kind):
+@pytest.mark.parametrize(
+    "defense",
+    [
+        GaussianNoise(noise_std=0.5),
+        LaplaceNoise(noise_std=0.5),
+        LocalDpGaussian(epsilon=8.0, clip=1e3),  # far beyond the features: nothing is clipped
+        LocalDpLaplace(epsilon=8.0, clip=1e3),
+        Chain(members={"one": GaussianNoise(noise_std=0.5), "two": GaussianNoise(noise_std=1.0)}),
+    ],
+    ids=repr,
+)
+def test_the_information_of_noise_is_the_variance_of_its_score(defense):
     world = defense_world()
-    deployed = world.deploy(kind(noise_std=0.5))
+    deployed = world.deploy(defense)
     features = tuple(f[:1].double() for f in deployed.features(world.targets))
     place = tuple(f.expand(20_000, *f.shape[1:]).clone().requires_grad_() for f in features)
     sent = deployed.defense.protect(place, generator=stream(0, "score"))
     surprise = deployed.defense.negative_log_likelihood(tuple(s.detach() for s in sent), place)
     (score,) = torch.autograd.grad(surprise.sum(), place)
-    (weight,) = deployed.defense.information(features)
+    weight = deployed.defense.information(features)[0]
     assert float(score.square().mean()) == pytest.approx(float(weight.mean()), rel=0.02)
+
+
+@pytest.mark.parametrize("kind", [LocalDpGaussian, LocalDpLaplace])
+@pytest.mark.parametrize("share", [0.5, 2.0], ids=["bites", "does not"])
+def test_noise_on_clipped_features_tells_the_jacobian_of_client_and_clip(kind, share):
+    """In closed form: ``s (I - f g^T / |f|) W`` where the norm is too long by 1 / s, else ``W``."""
+    matrix = gaussian_matrix(12)
+    client, shown = linear_client(matrix), images(3)
+    f = (shown.flatten(1) @ matrix.T).double()
+    norms = torch.linalg.vector_norm(f, kind.order, dim=1)
+    bound = share * float(norms.min() if share < 1 else norms.max())
+    defense = kind(epsilon=2.0, clip=bound)
+    slope = f / norms[:, None] if kind.order == 2 else f.sign()  # of the norm
+    whole = torch.eye(12).double()
+    bites = whole - f[:, :, None] * slope[:, None, :] / norms[:, None, None]
+    scale = (bound / norms)[:, None, None]
+    jacobian = (scale * bites if share < 1 else whole.expand(3, 12, 12)) @ matrix
+    std = defense.relative_std * bound
+    weight = (1 if kind is LocalDpGaussian else 2) / std**2
+    wanted = weight * jacobian.transpose(1, 2) @ jacobian
+    torch.testing.assert_close(fisher_matrix(client, defense, shown), wanted)
+    trace = wanted.diagonal(dim1=1, dim2=2).sum(1)
+    torch.testing.assert_close(exact_fisher_trace(client, defense, shown).trace, trace)
+    units = torch.eye(PIXELS).double().view(PIXELS, *shown.shape[1:])
+    torch.testing.assert_close(fisher_along(client, defense, shown[0], units), wanted[0])
+
+
+def linear_client(matrix):
+    return lambda x: (x.flatten(1) @ matrix.T,)
+
+
+def test_noise_behind_a_bottleneck_is_noise_on_the_narrowed_client():
+    world = defense_world()
+    noise = GaussianNoise(noise_std=0.5)
+    members = {"narrow": DistillationBottleneck(channels=2, epochs=1), "noise": noise}
+    deployed = world.deploy(Chain(members=members))
+    client, shown = deployed.split.client, world.targets[:3]
+    alone = GaussianNoise(noise_std=0.5)
+    alone.calibrate(deployed.split, world.train)
+    wanted = exact_fisher_trace(client, alone, shown).trace
+    found = exact_fisher_trace(client, deployed.defense, shown).trace
+    torch.testing.assert_close(found, wanted)
+    assert not torch.allclose(
+        wanted, exact_fisher_trace(world.split.client, alone, shown).trace, rtol=0.1
+    )
+
+
+def test_noise_on_a_draw_tells_less_than_the_draw():
+    """Variances add up; how the mean's and the variance's slopes count is by the chain rule."""
+    world = defense_world()
+    members = {
+        "draw": VariationalBottleneck(beta=0.01, channels=2, finetune_epochs=1),
+        "noise": GaussianNoise(noise_std=0.5),
+    }
+    deployed = world.deploy(Chain(members=members))
+    draw, noise = deployed.defense.stages
+    client, shown = deployed.split.client, world.targets[:3]
+    features = deployed.features(shown)
+    (std,) = noise.stds(features[:1])
+
+    class Summed(NoDefense):
+        """About mean m and log variance s, of a normal law of variance ``v = e^s + std^2``."""
+
+        def information(self, features):
+            total = features[1].exp() + std**2
+            return 1 / total, (features[1].exp() / total).square() / 2
+
+    found = exact_fisher_trace(client, deployed.defense, shown).trace
+    torch.testing.assert_close(found, exact_fisher_trace(client, Summed(), shown).trace)
+    assert bool((found < exact_fisher_trace(client, draw, shown).trace).all())
 
 
 def test_the_information_of_a_drawn_variance_counts_both_of_its_parameters():

@@ -4,6 +4,7 @@ The features are vectors; a world gives the rest where something is fitted.
 """
 
 import math
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -12,12 +13,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from torch import nn
 
+from defenses.chain import Chain
+from defenses.dropout import Dropout
 from defenses.gaussian_noise import GaussianNoise
+from defenses.laplace_noise import LaplaceNoise
 from defenses.local_dp_gaussian import LocalDpGaussian
 from defenses.local_dp_laplace import LocalDpLaplace
 from defenses.no_defense import NoDefense
+from defenses.quantization import Quantization
 from splitbench.audit import audit, canaries
+from splitbench.checks.defense_promise import check_promise_survives_an_audit
 from splitbench.checks.defense_world import defense_world
 from splitbench.gaussian_dp import mu_of
 from splitbench.rng import stream
@@ -222,6 +229,60 @@ def test_the_server_is_bounded_like_everybody_else():
     assert best == pytest.approx(0.52, abs=0.005)
 
 
+# Clients that couple images.
+
+
+class Coupled(nn.Module):
+    """Normalises by the statistics of each batch, where it does not keep its own."""
+
+    def __init__(self, client, *, keeps):
+        super().__init__()
+        self.client = client
+        self.norm = nn.BatchNorm2d(3, track_running_stats=keeps)
+
+    def forward(self, images):
+        return tuple(self.norm(f) for f in self.client(images))
+
+
+def fitted_behind(defense, *, keeps):
+    world = defense_world()
+    parts = replace(world.split, client=Coupled(world.split.client, keeps=keeps).eval())
+    generator = stream(0, "fit")
+    defense.fit(parts, world.train, generator=generator)
+    return generator
+
+
+def chains(kind):
+    """A promise as it is, and behind what hands on features as they are, or with noise."""
+    private = kind(epsilon=1.0)
+    before = (
+        NoDefense(),
+        GaussianNoise(noise_std=0.5),
+        LaplaceNoise(noise_std=0.5),
+        Dropout(rate=0.5),
+    )
+    return private, *(Chain(members={"first": one, "private": private}) for one in before)
+
+
+@kinds
+@pytest.mark.parametrize("place", range(5))
+def test_no_promise_is_made_behind_a_client_that_couples_images(kind, place):
+    with pytest.raises(ValueError, match="no promise about one input can be made where the client"):
+        fitted_behind(chains(kind)[place], keeps=False)
+
+
+@kinds
+@pytest.mark.parametrize("place", range(5))
+def test_normalisation_by_kept_statistics_couples_nothing(kind, place):
+    fitted_behind(chains(kind)[place], keeps=True)
+
+
+def test_looking_for_coupled_images_leaves_the_random_numbers_of_the_fit():
+    defense = LocalDpGaussian(epsilon=1.0)
+    state = fitted_behind(defense, keeps=True).get_state()
+    assert torch.equal(state, stream(0, "fit").get_state())
+
+
 # Audits.
 
 
@@ -314,6 +375,17 @@ def test_an_audit_finds_no_more_than_is_promised_where_the_promise_is_kept(defen
     found = audited(defense)
     assert not found.refuted
     assert 0.5 * found.claimed.epsilon < found.epsilon <= found.claimed.epsilon
+
+
+@pytest.mark.parametrize("kind", [LocalDpGaussian, HalfTheSensitivity])
+def test_a_promise_inside_a_chain_is_turned_to_where_it_can_be_heard(kind):
+    members = {"private": kind(epsilon=500.0, clip=1.0), "bits": Quantization(bits=4)}
+    chain, world = Chain(members=members), defense_world()
+    if kind is LocalDpGaussian:
+        check_promise_survives_an_audit(chain, world)
+    else:
+        with pytest.raises(AssertionError, match="messages of pair"):
+            check_promise_survives_an_audit(chain, world)
 
 
 @pytest.mark.parametrize("defense", WRONG, ids=repr)

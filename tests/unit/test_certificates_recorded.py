@@ -180,7 +180,11 @@ def test_the_page_names_a_prior_once_for_readers_and_escapes_it() -> None:
 
 @pytest.mark.parametrize(
     ("defense", "bounds"),
-    [("gaussian_noise", ["rate bound", "van Trees bound"]), ("binarization", ["rate bound"])],
+    [
+        ("gaussian_noise", ["rate bound", "van Trees bound"]),
+        ("local_dp_gaussian", ["rate bound", "van Trees bound"]),
+        ("binarization", ["rate bound"]),
+    ],
 )
 def test_a_run_certifies_each_cut_under_a_prior_that_it_does_not_claim_to_be_true(
     tmp_path, defense, bounds

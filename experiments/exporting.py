@@ -1,6 +1,7 @@
 """Artefacts of the plans of a file, from what its records were made with."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from experiments.job import Job
+    from splitbench.deployment import Deployment
 
 IMAGES = 32  # sent in turn
 CHECKED = 4  # on which what was written is compared with what it was written from
@@ -27,14 +29,30 @@ WHOLE = (
 )  # cut, defense and codec of a device that sends nothing
 
 
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """A plan that was written.
+
+    Attributes:
+        folder: Of its artefacts.
+        expected: Logits ``(n, classes)`` that it must answer for the images, bit for bit; None
+            where something is lost or drawn on the way, so that no answer is the only right one.
+        not_compared: What that is.
+    """
+
+    folder: Path
+    expected: "Tensor | None"
+    not_compared: str
+
+
 def exported(
     plans: Mapping[str, Plan],
     run: Sequence[str],
     settings: Mapping[str, Any],
     room: Path,
     reporter: Reporter,
-) -> tuple[dict[str, Path], "Tensor"]:
-    """Write the segments of every plan, and find images to send.
+) -> tuple[dict[str, Exported], "Tensor"]:
+    """Write the segments of every plan, and find images to send and what is to be answered.
 
     Models and defenses come from the store where a run has put them; else they are made now.
 
@@ -46,7 +64,7 @@ def exported(
         reporter: Says what is made.
 
     Returns:
-        The folder of each plan, and images ``(n, c, h, w)`` that nothing was trained on.
+        What was written of each plan, and images ``(n, c, h, w)`` that nothing was trained on.
 
     Raises:
         UserError: A plan has no defense or codec that can be built.
@@ -62,17 +80,18 @@ def exported(
     config |= {name: settings[name] for name in ("paths", "device", "threads")}
     torch.set_num_threads(int(settings["threads"]))
     store = Store(Path(config["paths"]["runs"]))
-    folders: dict[str, Path] = {}
+    written: dict[str, Exported] = {}
     images = torch.zeros(0)
     for number, (name, plan) in enumerate(plans.items()):
         job = _job(plan, config, store, reporter)
         cut, *later = job.cuts
         images = job.roles.calibration.images(slice(0, IMAGES))
-        folders[name] = room / str(number)
+        folder = room / str(number)
         with on_the_cpu():
+            deployment = job.deployment(cut)
             export(
-                job.deployment(cut),
-                folders[name],
+                deployment,
+                folder,
                 model=config["model"],
                 images=images[:CHECKED],
                 classes=len(job.roles.train.classes),
@@ -80,7 +99,46 @@ def exported(
                 seed=job.seed,
                 trust=settings["trust"],
             )
-    return folders, images.cpu()
+            why = _why_not_compared(deployment)
+            expected = None if why else _expected(job, deployment, images)
+        written[name] = Exported(folder=folder, expected=expected, not_compared=why)
+    return written, images.cpu()
+
+
+def _why_not_compared(deployment: "Deployment") -> str:
+    """Why the parts may answer otherwise than the whole; empty where they must not."""
+    if deployment.defense.stochastic:
+        return "its defense is random"
+    if not deployment.codec.lossless:
+        return "its codec is lossy"
+    return ""
+
+
+def _expected(job: "Job", deployment: "Deployment", images: "Tensor") -> "Tensor":
+    """Logits ``(n, classes)`` of the uncut model, or of the two sides where a defense changes it.
+
+    One image at a time, and with the threads of a measurement, so that every sum has its order.
+    """
+    import torch
+
+    from defenses.no_defense import NoDefense
+    from offloading.measuring.processes import THREADS
+    from splitbench.rng import stream
+
+    def answer(image: "Tensor") -> "Tensor":
+        if isinstance(deployment.defense, NoDefense):
+            logits: Tensor = job.model(image)
+            return logits
+        release = deployment.release(image, generator=stream(job.seed, "expected"))
+        return deployment.answer(image, release)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    try:
+        with torch.no_grad():
+            return torch.cat([answer(image) for image in images.split(1)])
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _job(plan: Plan, config: Mapping[str, Any], store: Store, reporter: Reporter) -> "Job":

@@ -1,5 +1,7 @@
 """``splitbench measure``: plans run for real, and how far off their predictions are."""
 
+import dataclasses
+import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -19,8 +21,10 @@ from experiments.errors import UserError
 from experiments.explain import sentence
 from experiments.leaderboard import write
 from experiments.plan_file import chosen, read_document
+from experiments.profile import machine
 from experiments.scenario import only, scenario_of
 from offloading.plan import Plan, PlanError
+from offloading.profile import Profile
 from offloading.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -129,6 +133,7 @@ def remarks(report: "Report") -> list[str]:
         f"two equal plans differ by {report.same_ms:+.2f} ms here; parts and links add up to the "
         f"whole within {report.composed_mape:.1%} on average"
     ]
+    found += equality(report)
     if report.mape is not None:
         found.append(f"predictions are off by {report.mape:.1%} on average")
     for hop, link in report.calibrations.items():
@@ -140,6 +145,35 @@ def remarks(report: "Report") -> list[str]:
         )
     failed = [f"{p.name}: {why} ({n})" for p in report.plans for why, n in p.failures.items()]
     return [*found, *failed, *report.notes]
+
+
+def equality(report: "Report") -> list[str]:
+    """Which answers were held against the whole model's; one that differs would have ended it."""
+    same = [plan for plan in report.plans if plan.answers.equal is not None]
+    equal = sum(plan.answers.equal or 0 for plan in same)
+    asked = sum(plan.end_to_end_ms.n for plan in same)
+    told = [f"answers equal the whole model's, bit for bit: {equal} of {asked}"] if same else []
+    reasons = {p.name: p.answers.not_compared for p in report.plans if p.answers.equal is None}
+    return told + [f"answers of {name} were not compared: {why}" for name, why in reasons.items()]
+
+
+def elsewhere(profile: Profile) -> str | None:
+    """How the profile's machine differs from this one as it measures; None where it does not."""
+    from offloading.measuring.processes import THREADS
+
+    there = {**profile.machine, "threads": str(profile.threads)}
+    here = {**machine(), "threads": str(THREADS)}
+    other = [
+        f"{name} {there.get(name, 'unknown')} there, {value} here"
+        for name, value in here.items()
+        if there.get(name) != value
+    ]
+    if not other:
+        return None
+    return (
+        f"the profile was made elsewhere ({'; '.join(other)}), so predicted times are not this "
+        "machine's: plan with a profile that was made here"
+    )
 
 
 def _cells(plan: "Measured", bulky: bool) -> list[str]:
@@ -171,6 +205,7 @@ def _measured(file: Path, config: dict[str, Any]) -> tuple["Report", set[str]]:
 
     document = read_document(file)
     asked = document["config"]
+    note = elsewhere(Profile.from_json(json.dumps(document["profile"])))
     scenario = only(scenario_of(asked["scenario"], asked["workload"]), asked["only"])
     plans = chosen(document, config["plans"], int(config["most"]))
     reporter = Reporter("measure")
@@ -186,7 +221,7 @@ def _measured(file: Path, config: dict[str, Any]) -> tuple["Report", set[str]]:
         trust=tuple(config["trust"]),
     )
     with tempfile.TemporaryDirectory() as room:
-        folders, images = exported(plans, document["run"], config, Path(room), reporter)
+        written, images = exported(plans, document["run"], config, Path(room), reporter)
         subjects = []
         for name, plan in plans.items():
             try:
@@ -194,9 +229,15 @@ def _measured(file: Path, config: dict[str, Any]) -> tuple["Report", set[str]]:
             except PredictionError as error:
                 reporter.say(str(error))
                 predicted = None
-            tiers = plan.placement.tiers
             subjects.append(
-                Subject(name=name, folder=folders[name], tiers=tiers, predicted=predicted)
+                Subject(
+                    name=name,
+                    folder=written[name].folder,
+                    tiers=plan.placement.tiers,
+                    predicted=predicted,
+                    expected=written[name].expected,
+                    not_compared=written[name].not_compared,
+                )
             )
         links = {hop: way.link for hop, way in scenario.hops.items()}
         reporter.say("calibrating links, starting processes")
@@ -215,10 +256,13 @@ def _measured(file: Path, config: dict[str, Any]) -> tuple["Report", set[str]]:
                 on_request=lambda done, total: meters[0](done, total),
                 on_servers=ready,
             )
-    return report, {name for name, plan in plans.items() if _is_bulky(plan, scenario)}
+    if note:
+        report = dataclasses.replace(report, notes=(*report.notes, note))
+    return report, {name for name, plan in plans.items() if is_bulky(plan, scenario)}
 
 
-def _is_bulky(plan: Plan, scenario: Scenario) -> bool:
+def is_bulky(plan: Plan, scenario: Scenario) -> bool:
+    """Whether a plan sends so much so slowly that its way should be predicted well."""
     option, tiers = plan.placement.option, plan.placement.tiers
     if option is None or option.payload_bytes < BULK_BYTES:
         return False

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra import compose, initialize_config_module
-
-from experiments.compose import build, plain
+from experiments.compose import build, configured, plain
 from experiments.console import Reporter
 from experiments.expressions import node_of
 from experiments.settings import check_settings
@@ -58,7 +56,7 @@ def exported(
 
     Args:
         plans: By name.
-        run: Overrides of `splitbench run` that name model and data.
+        run: Overrides of `splitbench run` that name model and data, and perhaps ``--config-dir``.
         settings: Of the command: ``paths``, ``device``, ``threads`` and ``trust`` are used.
         room: Folder to write to.
         reporter: Says what is made.
@@ -75,8 +73,7 @@ def exported(
     from offloading.runtime.export import export
     from splitbench.placement import on_the_cpu
 
-    with initialize_config_module("configs", version_base="1.3"):
-        config = plain(compose("run", overrides=list(run)))
+    config = plain(configured("run", run))
     config |= {name: settings[name] for name in ("paths", "device", "threads")}
     torch.set_num_threads(int(settings["threads"]))
     store = Store(Path(config["paths"]["runs"]))

@@ -9,13 +9,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
-from experiments.compose import plain
+from experiments.compose import apart, configured, plain
 from experiments.console import Meter, Reporter
 from experiments.errors import UserError
 from experiments.explain import sentence
@@ -46,6 +45,7 @@ usage: splitbench measure PLAN.json [KEY=VALUE ...]
                              sockets; analytic: no link, its formula is added
   requests=100 warmup=10     timed requests of each plan, and those before them
   stretch=1                  makes the device's part so many times slower, by sleeping
+  --config-dir=DIR           a folder of yours that the plan's model, data or training is from
   calibrated=false           measure although a link is imitated badly, and say how badly
   out=FILE                   where to write; otherwise measured.json beside the plan, and the report
                              beside the plan is written again, with the errors
@@ -68,10 +68,12 @@ def main(arguments: Sequence[str]) -> int:
 
     failures = (EmulationError, MeasureError, ArtefactError)
     try:
-        file, *overrides = words
-        with initialize_config_module("configs", version_base="1.3"):
-            config = plain(compose("measure", overrides=overrides))
-        report, bulky = _measured(Path(file), config)
+        own, rest = apart(words)
+        if not rest:
+            raise UserError("name a file that `splitbench plan` wrote")
+        file, *overrides = rest
+        config = plain(configured("measure", [*own, *overrides]))
+        report, bulky = _measured(Path(file), config, own)
         out = Path(config["out"] or Path(file).parent / "measured.json")
         write(out, report.to_json())
     except (
@@ -92,7 +94,7 @@ def main(arguments: Sequence[str]) -> int:
     console.print(report_table(report, bulky))
     for line in remarks(report):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
-    told = refreshed(Path(file), out, Reporter("measure"))
+    told = refreshed(Path(file), out, Reporter("measure"), own)
     for line in (f"measured: {out}", *([told] if told else [])):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     return 0
@@ -196,7 +198,7 @@ def _cells(plan: "Measured", bulky: bool) -> list[str]:
     ]
 
 
-def _measured(file: Path, config: dict[str, Any]) -> tuple["Report", set[str]]:
+def _measured(file: Path, config: dict[str, Any], own: Sequence[str]) -> tuple["Report", set[str]]:
     """The report, and the names of the plans whose network should be predicted well."""
     from experiments.exporting import exported
     from offloading.measuring.prediction import PredictionError, at_host_speed
@@ -221,7 +223,7 @@ def _measured(file: Path, config: dict[str, Any]) -> tuple["Report", set[str]]:
         trust=tuple(config["trust"]),
     )
     with tempfile.TemporaryDirectory() as room:
-        written, images = exported(plans, document["run"], config, Path(room), reporter)
+        written, images = exported(plans, [*own, *document["run"]], config, Path(room), reporter)
         subjects = []
         for name, plan in plans.items():
             try:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra.errors import HydraException
 
 from experiments.errors import UserError
-from experiments.planning import composed, limits, run_overrides
+from experiments.planning import composed, limits, price_list, run_overrides
 from experiments.scenario import only, scenario_of
 from offloading.tier import Tier
 from offloading.workload import Workload
@@ -39,6 +40,77 @@ def test_every_scenario_builds_with_a_device_an_edge_a_cloud_and_a_function(name
 @pytest.mark.parametrize("name", options("workload"))
 def test_every_workload_builds(name):
     assert isinstance(built(f"workload={name}").workload, Workload)
+
+
+MINE = """\
+name: mine
+date: 2026-10-31
+source: an invoice
+defaults: [aws_us_east_1_2026, _self_]
+machine: { usd_per_hour: 8.16 }
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A user's folder, with a name that a shell and Hydra have to quote."""
+    folder = tmp_path / "the user's"
+    for group, text in {
+        "price": MINE,
+        "workload": (CONFIGS / "workload" / "camera.yaml").read_text(),
+        "model": (CONFIGS / "model" / "le_net5.yaml").read_text(),
+    }.items():
+        (folder / group).mkdir(parents=True)
+        (folder / group / "mine.yaml").write_text(text)
+    return folder
+
+
+def test_a_price_list_of_ones_own_prices_the_tiers(own):
+    config, choices = composed("plan", [f"--config-dir={own}", "price=mine"])
+    cloud = {t.name: t for t in scenario_of(config["scenario"], config["workload"]).tiers}["cloud"]
+    assert cloud.pricing.usd_per_hour == 8.16
+    assert choices["price"] == "mine"
+    assert str(price_list(config["price"])) == "mine, read 2026-10-31 (an invoice)"
+
+
+@pytest.mark.parametrize("name", ["plan", "profile", "run"])
+def test_every_command_finds_ones_own_files_however_the_folder_is_named(own, name):
+    for words in ([f"--config-dir={own}"], ["--config-dir", str(own)]):
+        assert composed(name, [*words, "model=mine"])[1]["model"] == "mine"
+    with pytest.raises(HydraException):
+        composed(name, ["model=mine"])
+
+
+def test_ones_own_files_take_the_place_of_none_of_ours(own):
+    (own / "model" / "le_net5.yaml").write_text("_target_: somebody.elses.Net")
+    found = composed("plan", [f"--config-dir={own}"])[0]["model"]
+    assert found["_target_"] == "splitbench.models.LeNet5"
+
+
+@pytest.mark.parametrize("word", ["--config-dir=nowhere", "--config-dir", "--config-dir="])
+def test_a_folder_that_is_not_there_is_one_sentence(word):
+    with pytest.raises(UserError, match="--config-dir: there is no folder"):
+        composed("plan", [word])
+
+
+@pytest.mark.parametrize("name", options("price"))
+def test_every_price_list_says_when_and_where_it_was_read(name):
+    assert price_list(composed("plan", [f"price={name}"])[0]["price"]).date
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"date": None}, "says no date: add"),
+        ({"date": None, "source": None}, "says no date and no source"),
+        ({"date": "last summer"}, "date='last summer': say when"),
+        ({"date": "2026-13"}, "such as 2026-06"),
+        ({"source": " "}, "where they were read"),
+    ],
+)
+def test_a_price_list_without_them_is_refused(told, said):
+    with pytest.raises(UserError, match=f"price list mine: .*{said}"):
+        price_list({"name": "mine", "date": "2026-06", "source": "an invoice"} | told)
 
 
 @pytest.mark.parametrize("name", options("price"))

@@ -7,6 +7,7 @@ import yaml
 from hydra.errors import HydraException
 
 from experiments.errors import UserError
+from experiments.plan_page.sources import heading
 from experiments.planning import composed, limits, price_list, run_overrides
 from experiments.scenario import only, scenario_of
 from offloading.tier import Tier
@@ -133,6 +134,40 @@ def test_every_price_has_its_source_beside_it(path):
     lines = [line for line in path.read_text().splitlines() if "usd_per" in line]
     assert lines
     assert all("#" in line for line in lines)
+
+
+LINKS = sorted((CONFIGS / "link").glob("*.yaml"))
+# Who measured, and when; the other numbers of a link are assumptions, and its file says which.
+MEASURED = {
+    "lte": "Huang et al",
+    "nr5g": "Ookla, third quarter of 2021",
+    "nr5g_field_2022": "CELLSMART, March to May 2022",
+    "wifi": "Speedtest, 2020",
+    "mobile_2020": "Speedtest, September 2020",
+    "fixed_2023": "Speedtest, 2023",
+}
+WITH_ROUND_TRIP = {"wifi", "mobile_2020"}
+
+
+@pytest.mark.parametrize("path", LINKS, ids=lambda path: path.stem)
+def test_every_link_says_who_measured_it_or_that_it_is_assumed(path):
+    said = " ".join(heading(path.read_text()).split())
+    if path.stem in MEASURED:
+        assert MEASURED[path.stem] in said
+        assert ("round trip time is an assumption" in said) == (path.stem not in WITH_ROUND_TRIP)
+    else:
+        assert said.endswith("all three numbers are assumptions.")
+
+
+@pytest.mark.parametrize("path", LINKS, ids=lambda path: path.stem)
+def test_every_link_can_join_any_two_tiers_of_a_scenario(path):
+    wanted = yaml.safe_load(path.read_text())
+    del wanted["_target_"]
+    scenario = built(f"link@scenario.hops.phone.edge.link={path.stem}")
+    link = scenario.hop(*scenario.tiers[:2]).link
+    assert {name: getattr(link, name) for name in wanted} == wanted
+    assert link.name == path.stem
+    assert scenario.hop(scenario.tiers[0], scenario.tiers[2]).link.name == "nr5g"
 
 
 def test_a_setting_reaches_its_tier_and_its_hop():

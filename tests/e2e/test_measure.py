@@ -35,22 +35,32 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def own(tmp_path_factory):
+    """A folder in which the file of the model is."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "model").mkdir()
+    (folder / "model" / "mine.yaml").write_text("defaults: [le_net5, _self_]\n")
+    return f"--config-dir={folder}"
+
+
+@pytest.fixture(scope="module")
+def folder(own, tmp_path_factory):
     """A plan over three tiers, and nothing measured."""
     room = tmp_path_factory.mktemp("plan")
-    shape = ["model=le_net5", "image_shape=[1,28,28]", "classes=10"]
+    shape = ["model=mine", "image_shape=[1,28,28]", "classes=10"]
     timing = ["runs=3", "warmup=1", "carrying=false", f"out={room}/profile.json"]
-    assert main(["profile", *shape, *timing]) == 0
+    assert main(["profile", own, *shape, *timing]) == 0
     told = [f"profile={room}/profile.json", f"records={RESULTS}", f"out={room}"]
-    assert main(["plan", "model=le_net5", *MODEL, *told, *CHAIN]) == 0
+    model = [own, "model=mine", "model_name=le_net5"]
+    assert main(["plan", *model, *MODEL, *told, *CHAIN]) == 0
     return room
 
 
 @pytest.fixture(scope="module")
-def measured(folder, runs):
+def measured(folder, own, runs):
     """The recommended plan and the first baseline, which sends nothing, run for real."""
     (folder / "report.html").write_text("as it was")
-    words = [str(folder / "plan.json"), "most=2", *QUICK, f"paths.runs={runs}"]
+    words = [own, str(folder / "plan.json"), "most=2", *QUICK, f"paths.runs={runs}"]
     assert main(["measure", *words]) == 0
     return json.loads((folder / "measured.json").read_text())
 

@@ -477,6 +477,17 @@ class TestCommand:
         assert str(file) in said
         assert said.count("\n") == 1
 
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["--config-dir=nowhere", "plan.json"], "there is no folder 'nowhere'"),
+            (["--config-dir", "."], "name a file that `splitbench plan` wrote"),
+        ],
+    )
+    def test_wants_a_folder_that_is_there_and_a_plan_beside_it(self, words, said, capsys):
+        assert main(words) == 2
+        assert said in capsys.readouterr().err
+
     def test_takes_the_plans_that_are_named_or_those_that_matter(self):
         _, every = plans()
         raw = [plan.to_dict() for plan in every]

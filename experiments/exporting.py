@@ -13,7 +13,7 @@ from experiments.store import Store
 from offloading.plan import Plan
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from experiments.job import Job
     from splitbench.deployment import Deployment
@@ -96,13 +96,13 @@ def exported(
                 seed=job.seed,
                 trust=settings["trust"],
             )
-            why = _why_not_compared(deployment)
-            expected = None if why else _expected(job, deployment, images)
+            why = why_not_compared(deployment)
+            expected = None if why else expected_answers(deployment, job.model, images)
         written[name] = Exported(folder=folder, expected=expected, not_compared=why)
     return written, images.cpu()
 
 
-def _why_not_compared(deployment: "Deployment") -> str:
+def why_not_compared(deployment: "Deployment") -> str:
     """Why the parts may answer otherwise than the whole; empty where they must not."""
     if deployment.defense.stochastic:
         return "its defense is random"
@@ -111,10 +111,18 @@ def _why_not_compared(deployment: "Deployment") -> str:
     return ""
 
 
-def _expected(job: "Job", deployment: "Deployment", images: "Tensor") -> "Tensor":
-    """Logits ``(n, classes)`` of the uncut model, or of the two sides where a defense changes it.
+def expected_answers(deployment: "Deployment", model: "nn.Module", images: "Tensor") -> "Tensor":
+    """Logits of the uncut model, or of the two sides in one process where a defense changes it.
 
     One image at a time, and with the threads of a measurement, so that every sum has its order.
+
+    Args:
+        deployment: Of which nothing is lost or drawn on the way.
+        model: The uncut one.
+        images: ``(n, c, h, w)``.
+
+    Returns:
+        ``(n, classes)``.
     """
     import torch
 
@@ -124,9 +132,9 @@ def _expected(job: "Job", deployment: "Deployment", images: "Tensor") -> "Tensor
 
     def answer(image: "Tensor") -> "Tensor":
         if isinstance(deployment.defense, NoDefense):
-            logits: Tensor = job.model(image)
+            logits: Tensor = model(image)
             return logits
-        release = deployment.release(image, generator=stream(job.seed, "expected"))
+        release = deployment.release(image, generator=stream(0, "nobody draws"))
         return deployment.answer(image, release)
 
     threads = torch.get_num_threads()

@@ -58,7 +58,13 @@ def folder(own, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def measured(folder, own, runs):
-    """The recommended plan and the first baseline, which sends nothing, run for real."""
+    """The recommended plan and the first baseline, which sends nothing, run for real.
+
+    Made with a profile that says that it is of another machine.
+    """
+    document = json.loads((folder / "plan.json").read_text())
+    document["profile"]["machine"]["processor"] = "imagined"
+    (folder / "plan.json").write_text(json.dumps(document))
     (folder / "report.html").write_text("as it was")
     words = [own, str(folder / "plan.json"), "most=2", *QUICK, f"paths.runs={runs}"]
     assert main(["measure", *words]) == 0
@@ -85,6 +91,11 @@ def test_every_prediction_is_held_against_what_was_measured(measured):
 
 def test_what_was_trained_and_cut_answers_as_the_whole_model(measured):
     assert [plan["answers"]["equal"] for plan in measured["plans"]] == [3, 3]
+
+
+def test_a_note_says_that_the_profile_was_made_elsewhere(measured):
+    (note,) = [note for note in measured["notes"] if "profile" in note]
+    assert "made elsewhere (processor imagined there, " in note
 
 
 def test_the_report_beside_the_plan_is_written_again(measured, folder):

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 from numpy.typing import NDArray
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
-from experiments.compose import plain, without
+from experiments.compose import apart, configured, plain, without
 from experiments.console import Reporter
 from experiments.errors import UserError
 from experiments.explain import sentence
@@ -90,12 +89,12 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.write(HELP)
         return 0 if words else 2
     try:
-        files = [word for word in words if "=" not in word]
-        overrides = [word for word in words if "=" in word]
+        own, rest = apart(words)
+        files = [word for word in rest if "=" not in word]
+        overrides = [word for word in rest if "=" in word]
         if not files:
             raise UserError("name a file that `splitbench plan` wrote")
-        with initialize_config_module("configs", version_base="1.3"):
-            config = plain(compose("adapt", overrides=overrides))
+        config = plain(configured("adapt", [*own, *overrides]))
         documents = [read_document(Path(file)) for file in files]
         played = _played(documents, config)
         out = Path(config["out"] or Path(files[0]).parent / "adapted.json")
@@ -114,7 +113,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(replay_table(played))
-    told = refreshed(Path(files[0]), out, Reporter("adapt"))
+    told = refreshed(Path(files[0]), out, Reporter("adapt"), own)
     for line in (f"adapted: {out}", *([told] if told else [])):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     return 0

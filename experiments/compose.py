@@ -1,6 +1,7 @@
 """From configuration to objects: the only caller of Hydra's `instantiate`."""
 
 import hashlib
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,54 @@ from experiments.errors import UserError
 
 # What determines numbers. Reports, tracking and the command line do not.
 _NUMERIC = ("splitbench", "attacks", "defenses")
+CONFIG_DIR = "--config-dir"
+
+
+def apart(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The folder of one's own configuration files, as ``--config-dir=DIR``, and all other words.
+
+    Raises:
+        UserError: The folder is missing.
+    """
+    own: list[str] = []
+    rest: list[str] = []
+    left = iter(words)
+    for word in left:
+        name, equals, folder = word.partition("=")
+        if name != CONFIG_DIR:
+            rest.append(word)
+            continue
+        folder = folder if equals else next(left, "")
+        if not folder or not Path(folder).is_dir():
+            raise UserError(f"{CONFIG_DIR}: there is no folder {folder!r}")
+        own = [f"{CONFIG_DIR}={folder}"]
+    return own, rest
+
+
+def configured(name: str, words: Sequence[str], *, hydra: bool = False) -> DictConfig:
+    """The configuration of a command.
+
+    Args:
+        name: Of its file.
+        words: Overrides. Groups also have the files in the folder that ``--config-dir`` names; none
+            of them takes the place of one of ours.
+        hydra: Keep Hydra's own part.
+
+    Raises:
+        UserError: The folder is missing.
+        HydraException: An override does not fit.
+    """
+    from hydra import compose, initialize_config_module
+
+    own, overrides = apart(words)
+    paths = [str(Path(word.partition("=")[2]).resolve()) for word in own]
+    quoted = [path.replace("\\", "\\\\").replace("'", "\\'") for path in paths]
+    search = [f"hydra.searchpath=['file://{path}']" for path in quoted]
+    with initialize_config_module("configs", version_base="1.3"):
+        found: DictConfig = compose(
+            name, overrides=[*search, *overrides], return_hydra_config=hydra
+        )
+    return found
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

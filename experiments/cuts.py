@@ -4,13 +4,12 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
-from experiments.compose import build, plain
+from experiments.compose import build, configured, plain
 from experiments.errors import UserError
 from experiments.explain import sentence
 
@@ -38,8 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.write(HELP)
         return 0
     try:
-        with initialize_config_module("configs", version_base="1.3"):
-            table = cuts_table(_cuts(plain(compose("cuts", overrides=words))))
+        table = cuts_table(_cuts(plain(configured("cuts", words))))
     except (UserError, HydraException, OmegaConfBaseException, OSError, ValueError) as error:
         sys.stderr.write(f"error: {sentence(error)}\n")
         return 2

@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
+from experiments.compose import CONFIG_DIR, apart
 from experiments.console import Reporter
 from experiments.errors import UserError
 from experiments.explain import sentence
@@ -39,7 +40,8 @@ def main(arguments: Sequence[str]) -> int:
     """Explain; user errors end in one sentence and exit code 2."""
     options = _parser().parse_args(list(arguments))
     try:
-        report = restored(read_document(Path(options.plan)), Reporter("explain"))
+        own, _ = apart([f"{CONFIG_DIR}={options.config_dir}"] if options.config_dir else [])
+        report = restored(read_document(Path(options.plan)), Reporter("explain"), own)
         others = [(words, find(report, words)) for words in options.why]
         if options.report:
             write(Path(options.plan).parent / "report.html", page(report, Path(options.plan)))
@@ -154,5 +156,6 @@ def _parser() -> argparse.ArgumentParser:
         help="write report.html beside the plan again, with measured.json, simulated.json and "
         "adapted.json",
     )
+    parser.add_argument(CONFIG_DIR, metavar="DIR", help="as the plan was made with")
     parser.add_argument("--why", action="append", default=[], metavar="PLACEMENT", help=WHY)
     return parser

@@ -7,12 +7,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
-from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.compose import plain
+from experiments.compose import configured, plain
 from experiments.console import Reporter
 from experiments.errors import UserError
 from experiments.explain import sentence
@@ -55,8 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         out, trust, rest = _options(words)
         own, overrides = _own(rest)
-        with initialize_config_module("configs", version_base="1.3"):
-            values = plain(compose("run", overrides=overrides))
+        values = plain(configured("run", overrides))
         deployed = _export(values, own, out, trust)
     except (
         UserError,

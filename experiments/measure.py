@@ -1,5 +1,7 @@
 """``splitbench measure``: plans run for real, and how far off their predictions are."""
 
+import dataclasses
+import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -7,20 +9,21 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
-from experiments.compose import plain
+from experiments.compose import apart, configured, plain
 from experiments.console import Meter, Reporter
 from experiments.errors import UserError
 from experiments.explain import sentence
 from experiments.leaderboard import write
 from experiments.plan_file import chosen, read_document
+from experiments.profile import machine
 from experiments.scenario import only, scenario_of
 from offloading.plan import Plan, PlanError
+from offloading.profile import Profile
 from offloading.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ usage: splitbench measure PLAN.json [KEY=VALUE ...]
                              sockets; analytic: no link, its formula is added
   requests=100 warmup=10     timed requests of each plan, and those before them
   stretch=1                  makes the device's part so many times slower, by sleeping
+  --config-dir=DIR           a folder of yours that the plan's model, data or training is from
   calibrated=false           measure although a link is imitated badly, and say how badly
   out=FILE                   where to write; otherwise measured.json beside the plan, and the report
                              beside the plan is written again, with the errors
@@ -64,10 +68,12 @@ def main(arguments: Sequence[str]) -> int:
 
     failures = (EmulationError, MeasureError, ArtefactError)
     try:
-        file, *overrides = words
-        with initialize_config_module("configs", version_base="1.3"):
-            config = plain(compose("measure", overrides=overrides))
-        report, bulky = _measured(Path(file), config)
+        own, rest = apart(words)
+        if not rest:
+            raise UserError("name a file that `splitbench plan` wrote")
+        file, *overrides = rest
+        config = plain(configured("measure", [*own, *overrides]))
+        report, bulky = _measured(Path(file), config, own)
         out = Path(config["out"] or Path(file).parent / "measured.json")
         write(out, report.to_json())
     except (
@@ -88,7 +94,7 @@ def main(arguments: Sequence[str]) -> int:
     console.print(report_table(report, bulky))
     for line in remarks(report):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
-    told = refreshed(Path(file), out, Reporter("measure"))
+    told = refreshed(Path(file), out, Reporter("measure"), own)
     for line in (f"measured: {out}", *([told] if told else [])):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     return 0
@@ -129,6 +135,7 @@ def remarks(report: "Report") -> list[str]:
         f"two equal plans differ by {report.same_ms:+.2f} ms here; parts and links add up to the "
         f"whole within {report.composed_mape:.1%} on average"
     ]
+    found += equality(report)
     if report.mape is not None:
         found.append(f"predictions are off by {report.mape:.1%} on average")
     for hop, link in report.calibrations.items():
@@ -140,6 +147,35 @@ def remarks(report: "Report") -> list[str]:
         )
     failed = [f"{p.name}: {why} ({n})" for p in report.plans for why, n in p.failures.items()]
     return [*found, *failed, *report.notes]
+
+
+def equality(report: "Report") -> list[str]:
+    """Which answers were held against the whole model's; one that differs would have ended it."""
+    same = [plan for plan in report.plans if plan.answers.equal is not None]
+    equal = sum(plan.answers.equal or 0 for plan in same)
+    asked = sum(plan.end_to_end_ms.n for plan in same)
+    told = [f"answers equal the whole model's, bit for bit: {equal} of {asked}"] if same else []
+    reasons = {p.name: p.answers.not_compared for p in report.plans if p.answers.equal is None}
+    return told + [f"answers of {name} were not compared: {why}" for name, why in reasons.items()]
+
+
+def elsewhere(profile: Profile) -> str | None:
+    """How the profile's machine differs from this one as it measures; None where it does not."""
+    from offloading.measuring.processes import THREADS
+
+    there = {**profile.machine, "threads": str(profile.threads)}
+    here = {**machine(), "threads": str(THREADS)}
+    other = [
+        f"{name} {there.get(name, 'unknown')} there, {value} here"
+        for name, value in here.items()
+        if there.get(name) != value
+    ]
+    if not other:
+        return None
+    return (
+        f"the profile was made elsewhere ({'; '.join(other)}), so predicted times are not this "
+        "machine's: plan with a profile that was made here"
+    )
 
 
 def _cells(plan: "Measured", bulky: bool) -> list[str]:
@@ -162,7 +198,7 @@ def _cells(plan: "Measured", bulky: bool) -> list[str]:
     ]
 
 
-def _measured(file: Path, config: dict[str, Any]) -> tuple["Report", set[str]]:
+def _measured(file: Path, config: dict[str, Any], own: Sequence[str]) -> tuple["Report", set[str]]:
     """The report, and the names of the plans whose network should be predicted well."""
     from experiments.exporting import exported
     from offloading.measuring.prediction import PredictionError, at_host_speed
@@ -171,6 +207,7 @@ def _measured(file: Path, config: dict[str, Any]) -> tuple["Report", set[str]]:
 
     document = read_document(file)
     asked = document["config"]
+    note = elsewhere(Profile.from_json(json.dumps(document["profile"])))
     scenario = only(scenario_of(asked["scenario"], asked["workload"]), asked["only"])
     plans = chosen(document, config["plans"], int(config["most"]))
     reporter = Reporter("measure")
@@ -186,7 +223,7 @@ def _measured(file: Path, config: dict[str, Any]) -> tuple["Report", set[str]]:
         trust=tuple(config["trust"]),
     )
     with tempfile.TemporaryDirectory() as room:
-        folders, images = exported(plans, document["run"], config, Path(room), reporter)
+        written, images = exported(plans, [*own, *document["run"]], config, Path(room), reporter)
         subjects = []
         for name, plan in plans.items():
             try:
@@ -194,9 +231,15 @@ def _measured(file: Path, config: dict[str, Any]) -> tuple["Report", set[str]]:
             except PredictionError as error:
                 reporter.say(str(error))
                 predicted = None
-            tiers = plan.placement.tiers
             subjects.append(
-                Subject(name=name, folder=folders[name], tiers=tiers, predicted=predicted)
+                Subject(
+                    name=name,
+                    folder=written[name].folder,
+                    tiers=plan.placement.tiers,
+                    predicted=predicted,
+                    expected=written[name].expected,
+                    not_compared=written[name].not_compared,
+                )
             )
         links = {hop: way.link for hop, way in scenario.hops.items()}
         reporter.say("calibrating links, starting processes")
@@ -215,10 +258,13 @@ def _measured(file: Path, config: dict[str, Any]) -> tuple["Report", set[str]]:
                 on_request=lambda done, total: meters[0](done, total),
                 on_servers=ready,
             )
-    return report, {name for name, plan in plans.items() if _is_bulky(plan, scenario)}
+    if note:
+        report = dataclasses.replace(report, notes=(*report.notes, note))
+    return report, {name for name, plan in plans.items() if is_bulky(plan, scenario)}
 
 
-def _is_bulky(plan: Plan, scenario: Scenario) -> bool:
+def is_bulky(plan: Plan, scenario: Scenario) -> bool:
+    """Whether a plan sends so much so slowly that its way should be predicted well."""
     option, tiers = plan.placement.option, plan.placement.tiers
     if option is None or option.payload_bytes < BULK_BYTES:
         return False

@@ -40,6 +40,7 @@ usage: splitbench plan [KEY=VALUE ...]
     scenario.tiers.phone.slowdown=4       scenario.tiers.phone.profile=phone.json
     scenario.hops.phone.edge.link.up_mbps=3
   workload=NAME price=NAME   what is asked, and what it costs
+  --config-dir=DIR           a folder of yours with more of these: DIR/price/mine.yaml is price=mine
   limits.deadline_ms=100     for limits.percentile (50 or 95) of the requests
   limits.leakage=0.3         most L at any tier that is not trusted
   limits.usd_per_million=5   limits.accuracy_drop=0.01   limits.device_joules=0.5
@@ -164,6 +165,7 @@ def verdict(asked: Question, outcome: Outcome) -> Iterator[str]:
         f"L {figures['leakage'].value:.2f}, ${figures['usd_per_million'].value:.2f} per million, "
         f"accuracy {figures['accuracy'].value:.1%}"
     )
+    yield f"  prices of {asked.prices}"
     for name, judged in outcome.baselines.items():
         ratio = judged.plan.figures["latency_ms"].value / figures["latency_ms"].value
         said = f"{ratio:.2f} times its latency" if math.isfinite(ratio) else "overloaded"

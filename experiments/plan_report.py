@@ -1,6 +1,7 @@
 """The report of a plan that was written, with what was found out since."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,13 @@ def page(report: Report, plan: Path) -> str:
     )
 
 
-def restored(raw: dict[str, Any], reporter: Reporter) -> Report:
+def restored(raw: dict[str, Any], reporter: Reporter, own: Sequence[str] = ()) -> Report:
     """What the document was made from, asked once more.
 
     Raises:
         UserError: The document was changed, or records have gone.
     """
-    asked = rebuilt(raw, reporter)
+    asked = rebuilt(raw, reporter, own)
     try:
         minimise = str(raw["config"]["minimise"])
         outcome = asked.planner.outcome(asked.constraints, minimise=minimise)
@@ -53,7 +54,7 @@ def restored(raw: dict[str, Any], reporter: Reporter) -> Report:
     return Report(asked, outcome, minimise=minimise)
 
 
-def rebuilt(raw: dict[str, Any], reporter: Reporter) -> Question:
+def rebuilt(raw: dict[str, Any], reporter: Reporter, own: Sequence[str] = ()) -> Question:
     """The planner again, from the configuration and the profile in the document.
 
     Raises:
@@ -61,14 +62,14 @@ def rebuilt(raw: dict[str, Any], reporter: Reporter) -> Question:
     """
     try:
         run = [str(word) for word in raw["run"]]
-        _, choices = composed("plan", run)
+        _, choices = composed("plan", [*own, *run])
         profile = Profile.from_json(json.dumps(raw["profile"]))
         return ask(raw["config"], choices, run, reporter, profile=profile)
     except (ProfileError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"the plan cannot be made again: {error}") from error
 
 
-def refreshed(plan: Path, found: Path, reporter: Reporter) -> str | None:
+def refreshed(plan: Path, found: Path, reporter: Reporter, own: Sequence[str] = ()) -> str | None:
     """Write report.html beside a plan again, after something was found out about the plan.
 
     The report is worth less than what was found, which is written already: so nothing is raised
@@ -78,6 +79,7 @@ def refreshed(plan: Path, found: Path, reporter: Reporter) -> str | None:
         plan: The file.
         found: What was written; another place than beside the plan is not looked at.
         reporter: Says what takes long.
+        own: ``--config-dir``, where a folder of the user's has what the plan was made with.
 
     Returns:
         A line for the user: where the report is, or why it is as it was. None where there was no
@@ -88,7 +90,7 @@ def refreshed(plan: Path, found: Path, reporter: Reporter) -> str | None:
     out = plan.parent / "report.html"
     try:
         raw = read_document(plan)
-        report = restored(raw, reporter)
+        report = restored(raw, reporter, own)
         _check_same(raw, report)
         write(out, page(report, plan))
     except (UserError, HydraException, OmegaConfBaseException, OSError, ValueError) as error:

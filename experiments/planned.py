@@ -10,6 +10,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.compose import apart
 from experiments.errors import UserError
 from experiments.plan_file import read_document
 from experiments.planning import composed
@@ -40,7 +41,7 @@ def planned(path: Path, which: int | str | None, overrides: Sequence[str]) -> Pl
     Args:
         path: The file, or the folder that has it.
         which: Number of a plan of the front, name of a baseline, or None for the recommended one.
-        overrides: Of `workload` and of `scenario`.
+        overrides: Of `workload` and of `scenario`, and perhaps ``--config-dir``.
 
     Raises:
         UserError: It cannot be read, has no such plan, or an override does not fit it.
@@ -78,10 +79,12 @@ def _some(names: Mapping[str, Any]) -> str:
 def _changed(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """The plan's own configuration; a workload that is named takes the place of its own."""
     own = {key: config[key] for key in ("scenario", "workload", "only")}
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    folder, overrides = apart(overrides)
+    parsed = OverridesParser.create().parse_overrides(overrides)
     named = [each for each in parsed if each.key_or_group == "workload"]
     if named:
-        own["workload"] = composed("plan", [str(each.input_line) for each in named])[0]["workload"]
+        words = [*folder, *(str(each.input_line) for each in named)]
+        own["workload"] = composed("plan", words)[0]["workload"]
     found = OmegaConf.create(own)
     OmegaConf.set_struct(found, True)
     for each in parsed:

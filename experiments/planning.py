@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_module
 from omegaconf import open_dict
 
-from experiments.compose import build, plain
+from experiments.compose import build, configured, plain
 from experiments.console import Reporter
 from experiments.errors import UserError
 from experiments.leaderboard import write
@@ -20,6 +19,7 @@ from experiments.store import digest
 from offloading.constraints import Constraints
 from offloading.enumeration import TooManyError
 from offloading.planner import Planner
+from offloading.price_list import PriceList
 from offloading.profile import Profile, ProfileError, same_model
 from offloading.scenario import Scenario
 
@@ -46,11 +46,15 @@ class Question:
     evidence: Evidence
     run: tuple[str, ...]
 
+    @property
+    def prices(self) -> PriceList:
+        """Whose they are, and when they were read."""
+        return price_list(self.config["price"])
+
 
 def composed(name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
     """A resolved configuration, and which file was chosen in each group."""
-    with initialize_config_module("configs", version_base="1.3"):
-        config = compose(name, overrides=list(overrides), return_hydra_config=True)
+    config = configured(name, overrides, hydra=True)
     choices = {str(key): str(value) for key, value in config.hydra.runtime.choices.items()}
     with open_dict(config):
         del config["hydra"]
@@ -76,6 +80,7 @@ def ask(
     profile: Profile | None = None,
 ) -> Question:
     """The same of a configuration that is resolved already, perhaps with a profile at hand."""
+    price_list(config["price"])
     scenario = only(scenario_of(config["scenario"], config["workload"]), config["only"])
     profile = profile or _profile(config, reporter)
     try:
@@ -96,6 +101,18 @@ def ask(
     except (ProfileError, TooManyError) as error:
         raise UserError(str(error)) from error
     return Question(config, planner, constraints, known, run_overrides(overrides))
+
+
+def price_list(node: dict[str, Any]) -> PriceList:
+    """Whose prices they are.
+
+    Raises:
+        UserError: They say no name, date or source.
+    """
+    try:
+        return PriceList.of(node)
+    except ValueError as error:
+        raise UserError(f"price list {node.get('name', '')}: {error}") from error
 
 
 def limits(node: dict[str, Any]) -> Constraints:

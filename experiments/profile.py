@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
-from experiments.compose import build, plain
+from experiments.compose import build, configured, plain
 from experiments.console import Reporter
 from experiments.errors import UserError
 from experiments.explain import sentence
@@ -39,6 +38,7 @@ usage: splitbench profile [KEY=VALUE ...]
   runs=100 warmup=10         timed runs, and runs before them that are thrown away
   threads=1                  threads of torch
   carrying=true              time also what the runtime takes to carry messages here
+  --config-dir=DIR           a folder of yours with more models and data: DIR/model/mine.yaml
   out=profile.json           where to write
 
 Run it on each kind of machine that shall take part, and name the files when planning:
@@ -54,8 +54,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.write(HELP)
         return 0
     try:
-        with initialize_config_module("configs", version_base="1.3"):
-            config = plain(compose("profile", overrides=words))
+        config = plain(configured("profile", words))
         profile = profile_of(config, Reporter("profile"))
         write(Path(config["out"]), profile.to_json())
     except (UserError, HydraException, OmegaConfBaseException, OSError, ValueError) as error:

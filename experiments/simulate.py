@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
+from experiments.compose import apart
 from experiments.console import Reporter
 from experiments.errors import UserError
 from experiments.explain import sentence
@@ -37,6 +38,7 @@ usage: splitbench simulate PLAN.json [KEY=VALUE ...]
                              baseline; the recommended one if it is not given
   requests=20000 seed=0      how many are simulated, of all devices together
   workload=NAME              one_user, camera, thousand_users, bursts, recorded, ...
+  --config-dir=DIR           a folder of yours with more of these: DIR/workload/mine.yaml
   workload.devices=50        workload.arrivals.rate_per_s=2
   autoscaling.cloud.boot_s=60            machines come and go; otherwise they are always there
     .least=1 .most=1000 .busy=0.7 .every_s=10 .hold_s=300
@@ -88,7 +90,7 @@ def main(arguments: Sequence[str]) -> int:
             highlight=False,
         )
     plan = path / "plan.json" if path.is_dir() else path
-    told = refreshed(plan, out, Reporter("simulate"))
+    told = refreshed(plan, out, Reporter("simulate"), apart(words)[0])
     for line in (f"simulated: {out}", *([told] if told else [])):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     return 0
@@ -133,6 +135,7 @@ def tier_table(found: Simulated) -> Table:
 
 
 def _asked(words: Sequence[str]) -> tuple[Path, dict[str, Any], Planned]:
+    folder, words = apart(words)
     paths = [word for word in words if "=" not in word]
     if len(paths) != 1:
         raise UserError("name one plan.json: splitbench simulate plan/plan.json [KEY=VALUE ...]")
@@ -144,7 +147,7 @@ def _asked(words: Sequence[str]) -> tuple[Path, dict[str, Any], Planned]:
         if not isinstance(settings[key], int) or settings[key] < 0:
             raise UserError(f"{key}={settings[key]}: want a whole number that is not negative")
     path = Path(paths[0])
-    return path, settings, planned(path, settings["plan"], of_plan)
+    return path, settings, planned(path, settings["plan"], [*folder, *of_plan])
 
 
 def _simulated(asked: Planned, settings: dict[str, Any]) -> Simulated:

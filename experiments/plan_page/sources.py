@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from experiments.plan_page.report import Report
 from offloading.figure import Basis
+from offloading.price_list import PriceList
 from offloading.pricing import Pricing
 from offloading.tier import Tier
 from splitbench.link import Link
@@ -91,10 +92,11 @@ def prices_of(price: Mapping[str, Any]) -> Iterator[Constant]:
     """The price list; a line has the remark of its file where its number is that of the file."""
     text = _named("price", str(price["name"]))
     said, original = remarks(text), dict(_flat(_read(text)))
+    listed = PriceList.of(price)
     for key, value in _flat(price):
-        if key == "name":
+        if key in PriceList.__dataclass_fields__:
             continue
-        source = said.get(key, heading(text))
+        source = said.get(key, f"{listed.source}, {listed.date}")
         if key in original and original[key] != value:
             source = CHANGED.format(original[key])
         yield Constant(str(price["name"]), key, f"{value:g}", "assumed", source)

@@ -108,7 +108,7 @@ class Whole:
     def request(self, image: Tensor) -> dict[str, Any]:
         """Answer one image ``(c, h, w)``."""
         began = time.monotonic_ns()
-        self.head.client(image[None])
+        (logits,) = self.head.client(image[None])
         took = (time.monotonic_ns() - began) / 1e6
         return {
             "phases_ms": {"head": took},
@@ -117,6 +117,7 @@ class Whole:
             "sent_bytes": 0,
             "answered_by": "device",
             "processes": [],
+            "logits": logits[0].tolist(),
         }
 
 
@@ -131,6 +132,7 @@ def asked(client: Client, image: Tensor) -> dict[str, Any]:
         "answered_by": answer.answered_by,
         "processes": [[server.pid, server.host] for server in answer.servers],
         "failure": answer.failure,
+        "logits": answer.logits[0].tolist(),
     }
 
 
@@ -154,13 +156,15 @@ def perform(task: Task) -> Iterator[dict[str, Any]]:
             order.shuffle(names)
             for name in names:
                 before = link_bytes(task.counted)
-                image = images[round_ % len(images)]
+                number = round_ % len(images)
+                image = images[number]
                 runner = runners[name]
                 told = runner.request(image) if isinstance(runner, Whole) else asked(runner, image)
                 after = link_bytes(task.counted)
                 yield {
                     "plan": name,
                     "round": round_,
+                    "image": number,
                     **told,
                     "link_up_bytes": after[0] - before[0],
                     "link_down_bytes": after[1] - before[1],

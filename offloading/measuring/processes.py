@@ -21,6 +21,7 @@ ENVIRONMENT = {
     "GRPC_VERBOSITY": "NONE",
     **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), ""),
 }
+THREADS = 1  # of torch, in every process
 OnRequest = Callable[[int, int], None]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offloading.emulation.calibration import Calibration
+from offloading.measuring.answers import Answers
 from offloading.measuring.prediction import Prediction
 from offloading.spread import Spread
 
@@ -45,6 +46,7 @@ class Measured:
             there is no such prediction.
         composed_ms: Median of what each request computed, and the formula of the links as they were
             calibrated instead of its way: what the measured parts predict of the whole.
+        answers: Whether they are those of the whole model.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Measured:
     stretch: float
     predicted: Prediction | None
     composed_ms: float
+    answers: Answers
 
     @property
     def error(self) -> float | None:

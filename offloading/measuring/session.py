@@ -17,8 +17,9 @@ from offloading.emulation.backends import emulation
 from offloading.emulation.calibration import Calibration, calibrate
 from offloading.emulation.emulation import Emulation, Hop
 from offloading.emulation.tun_relay import DEVICES
+from offloading.measuring.answers import compared
 from offloading.measuring.device import Sender, Task
-from offloading.measuring.processes import OnRequest, make_requests, serve, start_device
+from offloading.measuring.processes import THREADS, OnRequest, make_requests, serve, start_device
 from offloading.measuring.result import AGAIN, Report
 from offloading.measuring.subject import Setting, Subject
 from offloading.measuring.summary import Over, summary
@@ -63,13 +64,15 @@ def measure(
         on_servers: Told the servers of each plan before the first request.
 
     Raises:
-        MeasureError: A request has failed and its plan does not let the device answer.
+        MeasureError: A request has failed and its plan does not let the device answer, or an
+            answer is not the one that its plan must give.
         EmulationError: A link cannot be imitated, or not well enough.
         ArtefactError: An artefact cannot be served.
-        ValueError: Subjects without names of their own, or without artefacts for their tiers.
+        ValueError: Subjects without names of their own, without artefacts for their tiers, or
+            without an answer for each image.
     """
     how = setting or Setting()
-    _check(subjects, links)
+    _check(subjects, links, len(images))
     used = {hop: links[hop] for s in subjects for hop in pairwise(s.tiers)}
     notes: tuple[str, ...] = ()
     calibrations: dict[Hop, Calibration] = {}
@@ -93,9 +96,10 @@ def measure(
         if net is not None:
             net.check()
     over = Over(net, calibrations, how.reply_bytes)
+    by_plan = {name: [each for each in told if each["plan"] == name] for _, name in named}
     measured = [
         summary(
-            [each for each in told if each["plan"] == name],
+            by_plan[name],
             name=name,
             tiers=subject.tiers,
             device_process=device.pid,
@@ -103,6 +107,7 @@ def measure(
             predicted=subject.predicted,
             over=over,
             between_bytes=_between(subject),
+            answers=compared(by_plan[name], subject),
         )
         for subject, name in named
     ]
@@ -145,14 +150,14 @@ def _task(
         requests=how.requests,
         warmup=how.warmup,
         seed=how.seed,
-        threads=1,
+        threads=THREADS,
         timeout_s=how.timeout_s,
         counted=DEVICES if net is not None and net.counts else "",
         trust=how.trust,
     )
 
 
-def _check(subjects: Sequence[Subject], links: Mapping[Hop, Link]) -> None:
+def _check(subjects: Sequence[Subject], links: Mapping[Hop, Link], images: int) -> None:
     names = [subject.name for subject in subjects]
     if len({subject.tiers[0] for subject in subjects}) > 1:
         raise ValueError("all plans start on the same device")
@@ -162,6 +167,8 @@ def _check(subjects: Sequence[Subject], links: Mapping[Hop, Link]) -> None:
         segments = read_manifest(folder_of(subject.folder, 0)).deployed.segments
         if len(subject.tiers) not in (1, segments):
             raise ValueError(f"{subject.name}: {segments} segments, but tiers {subject.tiers}")
+        if subject.expected is not None and len(subject.expected) != images:
+            raise ValueError(f"{subject.name}: {len(subject.expected)} answers to {images} images")
         missing = [hop for hop in pairwise(subject.tiers) if hop not in links]
         if missing:
             raise ValueError(f"{subject.name}: there is no link for {missing}")

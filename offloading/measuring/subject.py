@@ -1,7 +1,9 @@
 """What to measure, and how."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from torch import Tensor
 
 from offloading.emulation.backends import Backend
 from offloading.measuring.prediction import Prediction
@@ -16,12 +18,17 @@ class Subject:
         folder: Its artefacts, ``segment0`` and so on.
         tiers: Where the segments run, the device first; one tier runs the whole model.
         predicted: For this host's speed; None where nobody predicts.
+        expected: Logits ``(n, classes)`` of the whole model for the images, one at a time and on
+            one thread: what the plan must answer, bit for bit. None where it need not.
+        not_compared: Why not.
     """
 
     name: str
     folder: Path
     tiers: tuple[str, ...]
     predicted: Prediction | None = None
+    expected: Tensor | None = field(default=None, compare=False, repr=False)
+    not_compared: str = "nobody said what the whole model answers"
 
 
 @dataclass(frozen=True, kw_only=True)

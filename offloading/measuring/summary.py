@@ -10,6 +10,7 @@ import numpy as np
 
 from offloading.emulation.calibration import Calibration
 from offloading.emulation.emulation import Emulation, Hop
+from offloading.measuring.answers import Answers
 from offloading.measuring.prediction import Prediction, over_links
 from offloading.measuring.result import Measured, interval, spreads
 from offloading.spread import Spread
@@ -57,6 +58,7 @@ def summary(
     predicted: Prediction | None,
     over: Over,
     between_bytes: tuple[float, ...],
+    answers: Answers,
 ) -> Measured:
     """Add up the timed requests of one plan.
 
@@ -69,6 +71,7 @@ def summary(
         predicted: By the plan.
         over: The links.
         between_bytes: Of the messages behind the first hop.
+        answers: Whether they are those of the whole model.
     """
     phases: list[dict[str, float]] = []
     totals: list[float] = []
@@ -105,6 +108,7 @@ def summary(
         stretch=stretch,
         predicted=predicted,
         composed_ms=float(np.median(composed)),
+        answers=answers,
     )
 
 

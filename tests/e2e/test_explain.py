@@ -103,7 +103,7 @@ def test_mistakes_end_in_one_sentence(folder, capsys, words, said):
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", '{"schema": 7}', '{"schema": 1, "config": {}, "run": [], "profile": {}}']
+    "text", ["{", "[]", '{"schema": 7}', '{"schema": 2, "config": {}, "run": [], "profile": {}}']
 )
 def test_what_is_no_plan_is_refused(tmp_path, capsys, text):
     (tmp_path / "plan.json").write_text(text)

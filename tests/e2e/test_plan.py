@@ -98,6 +98,36 @@ def test_leakage_and_payload_are_those_of_the_records(profile, tmp_path, capsys)
         assert raw["figures"]["leakage"]["basis"] == "measured"
 
 
+def test_a_price_list_of_ones_own_is_what_a_plan_costs_and_is_named(profile, tmp_path, capsys):
+    (tmp_path / "own" / "price").mkdir(parents=True)
+    (tmp_path / "own" / "price" / "mine.yaml").write_text(
+        "name: mine\ndate: 2026-10\nsource: an invoice\n"
+        "defaults: [aws_us_east_1_2026, _self_]\nmachine: { usd_per_hour: 8.16 }\n"
+    )
+    words = ["only=[phone,cloud]", f"--config-dir={tmp_path}/own"]
+    cost = {}
+    for name in ("aws_us_east_1_2026", "mine"):
+        assert plan(profile, tmp_path / name, *words, f"price={name}") == 0
+        raw = json.loads((tmp_path / name / "plan.json").read_text())
+        figures = raw["baselines"]["send raw image to the cloud"]["figures"]
+        cost[name] = figures["usd_per_million"]["value"]
+        assert {"date", "source"} <= {*raw["config"]["price"]}
+    assert cost["mine"] > 50 * cost["aws_us_east_1_2026"]
+    assert "prices of mine, read 2026-10 (an invoice)" in capsys.readouterr().out
+    assert "an invoice, 2026-10" in (tmp_path / "mine" / "report.html").read_text()
+
+
+def test_a_plan_of_a_model_of_ones_own_is_explained_from_the_same_folder(profile, tmp_path, capsys):
+    (tmp_path / "own" / "model").mkdir(parents=True)
+    (tmp_path / "own" / "model" / "mine.yaml").write_text("defaults: [le_net5, _self_]\n")
+    folder = f"--config-dir={tmp_path}/own"
+    assert plan(profile, tmp_path, folder, "model=mine", "model_name=le_net5") == 0
+    capsys.readouterr()
+    assert main(["explain", f"{tmp_path}/plan.json"]) == 2
+    assert "there is no model 'mine'" in capsys.readouterr().err
+    assert main(["explain", f"{tmp_path}/plan.json", folder]) == 0
+
+
 def test_says_what_nothing_keeps(profile, tmp_path, capsys):
     words = ["limits.deadline_ms=0.001", "limits.leakage=0.3"]
     assert plan(profile, tmp_path, *words) == 0

@@ -1,5 +1,6 @@
 """Plans run for real: what is added up of it, and what happens when a process dies."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 from offloading_world import ACCURACY, cloud, edge, link, option, phone, profile, scenario
 from runtime_world import deployment, exported, images, lenet, serving
 from safetensors.torch import save_file
@@ -15,12 +17,14 @@ from defenses.laplace_noise import LaplaceNoise
 from experiments.compose import build
 from experiments.errors import UserError
 from experiments.expressions import node_of
-from experiments.measure import main, report_table
+from experiments.measure import elsewhere, equality, is_bulky, main, remarks, report_table
 from experiments.plan_file import chosen
+from experiments.profile import machine
 from offloading.constraints import Constraints
 from offloading.emulation.emulation import EmulationError
 from offloading.figure import Figure
 from offloading.measuring import session
+from offloading.measuring.answers import Answers, compared
 from offloading.measuring.device import Sender, Task, link_bytes, perform
 from offloading.measuring.pinned import pinned
 from offloading.measuring.prediction import PredictionError, at_host_speed
@@ -46,15 +50,22 @@ QUICK = Setting(backend="analytic", requests=4, warmup=1)
 @pytest.fixture(scope="module")
 def subjects(tmp_path_factory):
     root, model = tmp_path_factory.mktemp("artefacts"), lenet()
+    expected = answers(model)
     chain = exported(root, deployment(model, "conv1"), later_cuts=["relu2"])
     near = exported(root, deployment(model, "relu1"))
     return [
-        Subject(name="chain", folder=chain, tiers=("device", "edge", "cloud")),
+        Subject(name="chain", folder=chain, tiers=("device", "edge", "cloud"), expected=expected),
         Subject(name="near", folder=near, tiers=("device", "edge")),
         Subject(
             name="local", folder=exported(root, deployment(model, "output")), tiers=("device",)
         ),
     ]
+
+
+def answers(model):
+    """Of the whole model, one image at a time."""
+    with torch.no_grad():
+        return torch.cat([model(image) for image in images().split(1)])
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +108,27 @@ class TestMeasuring:
         assert exact < chain.sent_bytes < exact + 200
         assert local.sent_bytes == 0
 
+    def test_the_answers_of_the_parts_are_those_of_the_whole_model(self, report):
+        chain, local = report.plans
+        assert chain.answers == report.again.answers == Answers(equal=5, not_compared=None)
+        assert local.answers.equal is None
+        assert "answers equal the whole model's, bit for bit: 5 of 5" in equality(report)
+        assert {*equality(report)} <= {*remarks(report)}
+        assert json.loads(report.to_json())["plans"][0]["answers"]["equal"] == 5
+
+    def test_a_server_with_other_weights_fails_the_measurement(self, tmp_path):
+        expected, altered = answers(lenet()), lenet()
+        with torch.no_grad():
+            [*altered.parameters()][-1][3] += 1e-3  # of the last layer, which a server has
+        subject = Subject(
+            name="altered",
+            folder=exported(tmp_path, deployment(altered, "relu1")),
+            tiers=("device", "edge"),
+            expected=expected,
+        )
+        with pytest.raises(MeasureError, match="altered: 4 of 4 answers are not"):
+            measure([subject], images(), links=HOPS, setting=QUICK)
+
     def test_takes_the_first_plan_twice(self, report):
         assert report.again.name == "chain (again)"
         again = report.again.end_to_end_ms.p50 - report.plans[0].end_to_end_ms.p50
@@ -135,6 +167,8 @@ class TestMeasuring:
         short = Subject(name="x", folder=subjects[0].folder, tiers=("device", "edge"))
         with pytest.raises(ValueError, match="3 segments, but tiers"):
             measure([short], images(), links=HOPS)
+        with pytest.raises(ValueError, match="3 answers to 2 images"):
+            measure(subjects[:1], images(2), links=HOPS)
         with pytest.raises(ValueError, match="requests >= 1"):
             Setting(requests=0)
 
@@ -149,6 +183,31 @@ class TestMeasuring:
         monkeypatch.setattr(session, "calibrate", poor)
         with pytest.raises(EmulationError, match="misses by"):
             measure(subjects[:1], images(), links=HOPS, setting=QUICK)
+
+
+class TestAnswers:
+    def told(self, values, **changed):
+        return {"image": 0, "logits": values, "failure": None} | changed
+
+    def subject(self, expected=None, **more):
+        return Subject(name="x", folder=None, tiers=("device", "edge"), expected=expected, **more)
+
+    def test_that_were_lost_something_on_the_way_are_not_compared_and_why_is_said(self):
+        subject = self.subject(not_compared="its codec is lossy")
+        found = compared([self.told([1.0, 2.0])], subject)
+        assert found == Answers(equal=None, not_compared="its codec is lossy")
+
+    def test_that_a_device_gave_for_want_of_another_are_not_counted(self):
+        subject = self.subject(torch.tensor([[0.1, 2.0]]))
+        right = torch.tensor([0.1, 2.0]).tolist()
+        told = [self.told(right), self.told([0.0, 0.0], failure="UNAVAILABLE")]
+        assert compared(told, subject).equal == 1
+
+    @pytest.mark.parametrize("value", [2.0000002, float("nan")])
+    def test_that_differ_in_one_bit_are_other_answers(self, value):
+        subject = self.subject(torch.tensor([[0.1, 2.0]]))
+        with pytest.raises(MeasureError, match="1 of 1 answers"):
+            compared([self.told([0.1, value])], subject)
 
 
 def plans():
@@ -226,6 +285,33 @@ class TestPrediction:
             assert computed == pytest.approx(10.0)  # the whole chain, wherever it runs
 
 
+class TestRemarks:
+    def here(self, **changed):
+        return dataclasses.replace(profile(), machine=machine(), **changed)
+
+    def test_a_profile_of_this_machine_is_worth_no_remark(self):
+        assert elsewhere(self.here()) is None
+
+    def test_a_profile_of_another_machine_or_of_more_threads_is(self):
+        other = dataclasses.replace(self.here(), machine={**machine(), "processor": "imagined"})
+        assert "processor imagined there, " in elsewhere(other)
+        assert "threads 4 there, 1 here" in elsewhere(self.here(threads=4))
+        assert "torch unknown there" in elsewhere(profile())
+
+    def test_a_large_message_over_a_slow_link_is_expected_to_be_predicted_well(self):
+        world, every = plans()
+        plan = next(p for p in every if len(p.placement.tiers) == 2)
+        large = dataclasses.replace(plan.placement.option, payload_bytes=200_000)
+        bulky = dataclasses.replace(
+            plan, placement=dataclasses.replace(plan.placement, option=large)
+        )
+        assert is_bulky(bulky, world)
+        assert not is_bulky(plan, world)
+        way = link(up=1000.0)
+        fast = scenario(phone(), edge(), cloud(), links=dict.fromkeys(world.hops, way))
+        assert not is_bulky(bulky, fast)
+
+
 def added(*_):
     """Of links that really hold back."""
     return 0.0, 0.0
@@ -261,6 +347,7 @@ class TestSummary:
             predicted=None,
             over=self.over(net, measured),
             between_bytes=(),
+            answers=Answers(equal=None, not_compared="imagined"),
         )
 
     def test_adds_the_formula_of_a_link_where_nothing_is_held_back(self):
@@ -389,6 +476,17 @@ class TestCommand:
         assert said.startswith("error: ")
         assert str(file) in said
         assert said.count("\n") == 1
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["--config-dir=nowhere", "plan.json"], "there is no folder 'nowhere'"),
+            (["--config-dir", "."], "name a file that `splitbench plan` wrote"),
+        ],
+    )
+    def test_wants_a_folder_that_is_there_and_a_plan_beside_it(self, words, said, capsys):
+        assert main(words) == 2
+        assert said in capsys.readouterr().err
 
     def test_takes_the_plans_that_are_named_or_those_that_matter(self):
         _, every = plans()

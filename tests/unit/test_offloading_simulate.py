@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from experiments.plan_file import SCHEMA
 from experiments.planned import planned
 from experiments.planning import composed
 from experiments.simulate import main
@@ -49,7 +50,7 @@ def configured():
 @pytest.fixture
 def document(configured):
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "config": json.loads(json.dumps(configured)),
         "recommended": 0,
         "plans": [plan("cloud").to_dict(), plan("function").to_dict()],
@@ -115,6 +116,18 @@ def test_the_workload_is_the_plans_own_unless_another_is_named(written, document
     other = planned(written, None, ["workload=bursts", "workload.devices=3"]).scenario.workload
     assert not isinstance(other.arrivals, Poisson)
     assert other.devices == 3
+
+
+def test_a_workload_of_ones_own_is_found_in_the_folder_that_is_named(written, tmp_path):
+    own = tmp_path / "own"
+    (own / "workload").mkdir(parents=True)
+    (own / "workload" / "mine.yaml").write_text(
+        "defaults: [one_user, _self_]\ndevices: 11\n",
+    )
+    out = tmp_path / "found.json"
+    words = ["--config-dir", str(own), "workload=mine", f"out={out}"]
+    assert main([str(written), *FAST, *words]) == 0
+    assert "devices=11" in json.loads(out.read_text())["workload"]
 
 
 def test_what_a_tier_costs_and_how_long_it_stays_warm_can_be_changed(written):

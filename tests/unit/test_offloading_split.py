@@ -1,5 +1,7 @@
 """What is answered over a socket is what the whole model answers, bit for bit."""
 
+from itertools import combinations
+
 import pytest
 import torch
 from runtime_world import RESIDUAL, deployment, exported, images, lenet, residual, running
@@ -8,9 +10,11 @@ from defenses.chain import Chain
 from defenses.early_exit import EarlyExit
 from defenses.entropic_student import EntropicStudent
 from defenses.gaussian_noise import GaussianNoise
+from defenses.no_defense import NoDefense
 from defenses.quantization import Quantization
 from defenses.secret_rotation import SecretRotation
 from defenses.structured_pruning import StructuredPruning
+from experiments.exporting import expected_answers, why_not_compared
 from splitbench.codecs.jpeg import Jpeg
 from splitbench.codecs.uniform import Uniform
 from splitbench.data.images import LabeledImages
@@ -98,6 +102,32 @@ def test_a_defended_deployment_answers_as_it_does_in_the_benchmark(tmp_path, nam
             answer = client.request(image)
             assert torch.equal(answer.logits, made.predict(release))
             assert answer.payload_bytes == int(release.payload_bytes)
+
+
+EXACT = {
+    "nothing": NoDefense,
+    "key": DEFENDED["key"],
+    "pruned": DEFENDED["pruned"],
+    "exit": lambda: EarlyExit(share=0.5, head_epochs=1, batch_size=12),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_what_a_measurement_expects_is_what_is_answered_behind_a_socket(tmp_path, name):
+    made = deployment(lenet(), "relu1", defense=EXACT[name](), fit=train())
+    assert why_not_compared(made) == ""
+    expected = expected_answers(made, lenet(), images())
+    assert not any(torch.equal(*pair) for pair in combinations(expected, 2))
+    with running(exported(tmp_path, made)) as client:
+        for image, wanted in zip(images(), expected, strict=True):
+            assert torch.equal(client.request(image).logits[0], wanted)
+
+
+def test_no_answer_is_expected_where_something_is_lost_or_drawn():
+    drawn = deployment(lenet(), "relu1", defense=DEFENDED["noise"](), fit=train())
+    assert why_not_compared(drawn) == "its defense is random"
+    lost = deployment(lenet(), "relu1", codec=Uniform(bits=8))
+    assert why_not_compared(lost) == "its codec is lossy"
 
 
 def test_a_lossy_codec_of_the_experiment_travels_along(tmp_path):

@@ -25,7 +25,7 @@ from experiments.plan_page import (
 )
 from experiments.plan_page.render import render
 from experiments.plan_page.report import Report
-from experiments.plan_page.sources import constants, heading, remarks
+from experiments.plan_page.sources import constants, heading, prices_of, remarks
 from experiments.planning import Question
 from offloading.constraints import Constraints
 from offloading.mincut import Division
@@ -46,7 +46,13 @@ from tests.unit.offloading_world import (
 from tests.unit.test_page import HOSTILE, read, visible
 from tests.unit.test_plan_page_adapted import document as adapted_document
 
-PRICE = {"name": "AWS us-east-1, 2026", "machine": {"usd_per_hour": 0.0816}, "egress_usd_per_gb": 1}
+PRICE = {
+    "name": "AWS us-east-1, 2026",
+    "date": "2026-06",
+    "source": "imagined",
+    "machine": {"usd_per_hour": 0.0816},
+    "egress_usd_per_gb": 1,
+}
 LIMITS = Constraints(leakage=0.5)
 
 
@@ -357,6 +363,9 @@ def test_a_constant_that_was_changed_is_not_given_the_source_of_the_file(report)
     found = {item.name: item for item in constants(report) if item.where == PRICE["name"]}
     assert "m7g.large" in found["machine.usd_per_hour"].source
     assert found["egress_usd_per_gb"].source == "set for this plan; the file says 0.09"
+    assert {*found} == {"machine.usd_per_hour", "egress_usd_per_gb"}
+    (own,) = prices_of({**PRICE, "name": "mine", "machine": {}})
+    assert own.source == "imagined, 2026-06"
 
 
 def measured_of(report, name=None):

@@ -15,6 +15,11 @@ KEYS = frozenset({
 TARGET_ROLES = ("target", "train")
 _LEAST = {"seed": 0, "gallery": 0, "targets": 1, "threads": 1}
 _MAY_BE_NULL = frozenset({"targets", "threads"})
+_WITH_SETTINGS = {
+    "latency": "latency.runs=10",
+    "metric_examples": "metric_examples.lpips=32",
+    "without": "'+without.inverse_network=architecture'",
+}
 _LEAST_LATENCY = {"runs": 1, "warmup": 0, "threads": 1}
 
 
@@ -29,6 +34,9 @@ def check_settings(config: Mapping[str, Any]) -> None:
     unknown = sorted(set(config) - KEYS)
     if unknown:
         raise UserError(f"nothing reads the setting '{unknown[0]}': leave it out")
+    for key, example in _WITH_SETTINGS.items():
+        if not isinstance(config[key], Mapping):
+            raise UserError(f"{key}={config[key]!r}: it has settings of its own; say {example}")
     for key, least in _LEAST.items():
         if config[key] is not None or key not in _MAY_BE_NULL:
             _whole(key, config[key], least)

@@ -347,6 +347,7 @@ MISTAKES = {
     "a word for a number": ["seed=abc"],
     "a word for a size": ["data.sizes.train=many"],
     "an empty sweep of threads": ["threads=0"],
+    "a word for several settings": ["latency=off"],
     "an unknown reference": ["seed=${nope}"],
     "a formula beyond its proof": ["defense=local_dp_gaussian", "defense.calibration=classic"],
     "a bottleneck that widens": ["defense=distillation_bottleneck", "defense.channels=5000"],

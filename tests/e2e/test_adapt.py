@@ -132,7 +132,8 @@ def test_what_must_stay_on_the_device_stays_there(profile, tmp_path, capsys, cut
 
 @pytest.mark.parametrize("limit", ["accuracy_drop=0", "usd_per_million=0", "device_joules=0.02"])
 def test_nothing_that_exceeds_another_limit_is_on_the_menu(profile, tmp_path, limit):
-    made = planned(profile, tmp_path / "limited", 50.0, f"limits.{limit}")
+    radio = "scenario.hops.phone.edge.radio_watts=1.0"  # what nobody knows exceeds every limit
+    made = planned(profile, tmp_path / "limited", 50.0, f"limits.{limit}", radio)
     code, found = adapted([made], tmp_path, "duration_s=60")
     assert code == 0
     name, _, most = limit.partition("=")

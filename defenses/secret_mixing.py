@@ -81,6 +81,10 @@ class SecretMixing(LearntBuffers, Defense, ABC):
             RuntimeError: `fit` was not called and no fitted state was loaded.
         """
         del generator
+        return self.place(features)
+
+    def place(self, features: Tensors) -> Tensors:
+        """The mixed features, which the message is."""
         parts = zip(features, self._keys(), strict=True)
         action = self.key_action
         return tuple(action.fold(self.mix(action.unfold(f), key), f) for f, key in parts)

@@ -177,6 +177,9 @@ class Defense(Described, nn.Module, ABC):
     def place(self, features: Tensors) -> Tensors:
         """What the law of a release is around, such as clipped features; by default the features.
 
+        Of a release without noise: what the codec is given, unless the codec's own `distance` tells
+        how features explain a message.
+
         Differentiable in forward mode, almost everywhere: `splitbench.fisher` pushes through it.
         """
         return features

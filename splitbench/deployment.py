@@ -176,7 +176,9 @@ class Deployment:
         exact = self.defense.negative_log_likelihood(
             release.tensors, features, observations=observations
         )
-        found = self.codec.distance(release.tensors, features) if exact is None else exact
+        found = exact
+        if found is None:
+            found = self.codec.distance(release.tensors, self.defense.place(features))
         return found if release.sent is None else torch.where(release.sent, found, 0 * found)
 
     def is_likelihood(self, release: Release, features: Tensors) -> bool:

@@ -184,6 +184,13 @@ class Surface(Questions):
         """
         return self._deployment.mismatch(release, features, observations=self.threat.observations)
 
+    def place(self, features: Tensors) -> Tensors:
+        """Where a message of these features lies, or what its noise is around, for all one knows.
+
+        Features under the known key, for example. Features come from `client`.
+        """
+        return self._deployment.defense.place(features)
+
     def is_likelihood(self, release: Release, features: Tensors) -> bool:
         """Whether `mismatch` is in nats, the exact likelihood, rather than a squared distance."""
         return self._deployment.is_likelihood(release, features)

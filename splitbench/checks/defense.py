@@ -28,6 +28,7 @@ from splitbench.checks.defense_key import (
     check_rekeying_changes_the_key_alone,
     check_restore_undoes_a_keyed_protect,
     check_the_key_is_in_the_state,
+    check_the_truth_explains_a_keyed_release,
 )
 from splitbench.checks.defense_messages import (
     check_differentiable_is_honest,
@@ -70,6 +71,7 @@ MESSAGE_CHECKS: tuple[Check, ...] = (
     check_rekeying_changes_the_key_alone,
     check_restore_undoes_a_keyed_protect,
     check_the_key_is_in_the_state,
+    check_the_truth_explains_a_keyed_release,
     check_promise_survives_an_audit,
     check_who_stays_sends_nothing,
 )

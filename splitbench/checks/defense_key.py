@@ -11,6 +11,7 @@ from splitbench.rng import stream
 
 KEYS = 8  # drawn where one might be the true key by chance: three channels have six orders
 EXACT = 1e-4  # error that rounding may leave, relative to the largest feature
+EXPLAINED = 1e-6  # share of the mismatch of another image that arithmetic may leave
 
 
 def check_rekeying_changes_the_key_alone(defense: Defense, world: DefenseWorld) -> None:
@@ -66,3 +67,18 @@ def check_the_key_is_in_the_state(defense: Defense, world: DefenseWorld) -> None
 def _sent(defense: Defense, features: Tensors) -> Tensors:
     with torch.no_grad():
         return defense.protect(features, generator=stream(0, "message"))
+
+
+def check_the_truth_explains_a_keyed_release(defense: Defense, world: DefenseWorld) -> None:
+    """Who knows the key finds nothing unexplained in a message by what it was made of."""
+    if not defense.keyed or defense.stochastic:
+        return
+    deployed = world.fitted(defense)
+    release = deployed.transmit(world.targets, generator=stream(0, "message"))
+    features = deployed.features(world.targets)
+    truth = deployed.mismatch(release, features)
+    other = deployed.mismatch(release, tuple(f.roll(1, 0) for f in features))
+    assert float(truth.sum()) <= EXPLAINED * float(other.sum()), (
+        "searches that know the key take the truth for wrong: say in place what protect makes of "
+        "the features"
+    )

@@ -48,6 +48,9 @@ class Signs(Defense):
         return other
 
     def protect(self, features, *, generator):
+        return self.place(features)
+
+    def place(self, features):
         return tuple(f * self.key[: f[0].numel()].view(f[0].shape) for f in features)
 
     def restore(self, tensors):
@@ -105,10 +108,19 @@ class HidesItsKeyFromItsState(Signs):
         return tuple(f * self.flip[: f[0].numel()].view(f[0].shape) for f in sent)
 
 
+class SaysItSendsBareFeatures(Signs):
+    def place(self, features):
+        return features
+
+    def protect(self, features, *, generator):
+        return Signs.place(self, features)
+
+
 VILLAINS = {
     KeepsItsKey: keys.check_rekeying_changes_the_key_alone,
     RekeysItself: keys.check_rekeying_changes_the_key_alone,
     ChangesTheMechanismToo: keys.check_rekeying_changes_the_key_alone,
     RestoresAlmost: keys.check_restore_undoes_a_keyed_protect,
+    SaysItSendsBareFeatures: keys.check_the_truth_explains_a_keyed_release,
     HidesItsKeyFromItsState: keys.check_the_key_is_in_the_state,
 }

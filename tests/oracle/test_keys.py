@@ -5,7 +5,9 @@ import torch
 
 from attacks.key_matching import Crowd, matched_order, matched_rotation, undo
 from attacks.key_recovery import KeyRecovery
+from attacks.likelihood_maximization import LikelihoodMaximization
 from attacks.ridge import Ridge
+from defenses.no_defense import NoDefense
 from defenses.secret_permutation import SecretPermutation
 from defenses.secret_rotation import SecretRotation
 from splitbench.rng import stream
@@ -59,6 +61,16 @@ def test_who_has_pairs_under_the_key_recovers_everything(defense, client):
     """O23: a key hides nothing from who may ask a device that holds it."""
     outcome = guessed(build(flat, defense=defense, targets=500), Ridge(), client=client)
     assert outcome.error < 1e-8
+
+
+@pytest.mark.parametrize("defense", KEYS, ids=repr)
+def test_a_search_that_knows_the_key_ends_where_it_does_without_one(defense):
+    search = LikelihoodMaximization(weights=(0.0,), steps=100)
+    keyed, bare = (
+        guessed(build(flat, defense=each, targets=20), search) for each in (defense, NoDefense())
+    )
+    assert keyed.error == pytest.approx(bare.error, rel=0.01)
+    assert bare.error < 0.1
 
 
 @pytest.mark.parametrize("defense", KEYS, ids=repr)

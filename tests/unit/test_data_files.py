@@ -77,7 +77,9 @@ def test_fashion_mnist_is_read_flat_or_in_torchvisions_layout(tmp_path, place, s
     assert train.pixels[:, 0].numpy().tolist() == noise(60, 28, 28).tolist()
     assert test.labels.tolist() == list(range(10)) * 4
     assert train.classes[9] == "Ankle boot"
-    assert [len(part) for part in vars(source.load()).values()][:4] == [40, 20, 20, 20]
+    roles = source.load()
+    parts = (roles.train, roles.calibration, roles.auxiliary, roles.target)
+    assert [len(part) for part in parts] == [40, 20, 20, 20]
 
 
 def test_torchvision_reads_the_same_digits(tmp_path):

@@ -102,7 +102,8 @@ def test_who_lacks_the_key_simulates_under_another_in_every_way():
     assert difference(asked, release) > 0.1
     assert not torch.equal(opened.defense.key0, world.deployment.defense.key0)
     assert difference(Release(opened.defense.restore(asked.tensors)), Release(features)) < 1e-5
-    assert opened.mismatch(asked, asked.tensors).max() == 0
+    assert opened.mismatch(asked, features).max() == 0
+    assert opened.mismatch(release, features).min() > 0.1  # which is under the true key
 
 
 @pytest.mark.parametrize("defense", ["known", "hidden"])

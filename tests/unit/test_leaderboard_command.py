@@ -74,7 +74,7 @@ def test_an_empty_folder_is_an_error_that_says_what_makes_records(tmp_path, caps
 
 def test_an_unknown_link_is_an_error_that_lists_the_known_ones(runs, capsys):
     assert main([str(runs), "--link", "pigeon"]) == 2
-    assert "lan, lte" in capsys.readouterr().err
+    assert "lan, lan_100, lte" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
 """Every option of every group, and every experiment, composes and builds what it describes."""
 
+import copy
 from collections import Counter
 from functools import cache
 from importlib.util import find_spec
-from itertools import product
+from itertools import compress, product
 from pathlib import Path
 
 import pytest
@@ -216,13 +217,37 @@ def sweep_of(experiment):
     return [[f"{k}={v}" for k, v in zip(keys, values, strict=True)] for values in corners]
 
 
+def resolved_quickly(*overrides):
+    """As `resolved`, for jobs of which many choose the same files: those are composed once."""
+    words = OverridesParser.create().parse_overrides(list(overrides))
+    files = [(CONFIGS / word.key_or_group).is_dir() for word in words]
+    config = copy.deepcopy(composed(*compress(overrides, files)))
+    for word, is_file in zip(words, files, strict=True):
+        if not is_file:
+            OmegaConf.update(config, word.key_or_group, word.value(), merge=True)
+    return plain(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]))
+
+
 @pytest.mark.parametrize("experiment", options("experiment"))
 @pytest.mark.parametrize("debug", options("debug"))
 def test_every_job_of_every_experiment_builds(experiment, debug):
     jobs = sweep_of(experiment)
     assert jobs
     for job in jobs:
-        built_parts(resolved(f"experiment={experiment}", f"debug={debug}", *job))
+        built_parts(resolved_quickly(f"experiment={experiment}", f"debug={debug}", *job))
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_what_is_composed_once_is_what_hydra_composes_for_each_job(experiment):
+    for job in (sweep_of(experiment)[0], sweep_of(experiment)[-1]):
+        words = f"experiment={experiment}", *job
+        assert resolved_quickly(*words) == resolved(*words)
+
+
+@pytest.mark.parametrize("word", ["defense.noise_sdt=1.0", "nothing=1"])
+def test_a_setting_that_does_not_exist_does_not_slip_through_when_files_are_composed_once(word):
+    with pytest.raises(OmegaConfBaseException):
+        resolved_quickly("defense=gaussian_noise", word)
 
 
 @pytest.mark.parametrize("experiment", options("experiment"))

@@ -218,7 +218,7 @@ LEFT_WHOLE = {
     "added": traced(lambda m, x: m.b((y := m.a(x)) + m.c(y)), a=conv(), b=conv(), c=conv()),
     "concatenated": traced(lambda m, x: m.b(torch.cat([m.a(x), x], 1)), a=conv(), b=conv(inputs=8)),
     "released": traced(lambda m, x: (y := m.a(x), m.b(y))[:2], a=conv(), b=conv()),
-    "grouped": traced(lambda m, x: m.a(x), a=conv(groups=2)),
+    "grouped": traced(lambda m, x: m.b(m.a(x)), a=conv(groups=2), b=conv()),
     "before a grouped one": traced(lambda m, x: m.b(m.a(x)), a=conv(), b=conv(groups=4)),
     "called twice": traced(lambda m, x: m.a(m.a(x)), a=SAME),
     "under two names": traced(lambda m, x: m.b(m.a(x)), a=SAME, b=SAME),
@@ -231,7 +231,7 @@ LEFT_WHOLE = {
     "normalised across channels": traced(
         lambda m, x: m.b(m.n(m.a(x))), a=conv(), b=conv(), n=nn.GroupNorm(2, 4)
     ),
-    "asked for its shape": traced(lambda m, x: m.b(m.a(x)) * (m.a(x).size(1)), a=conv(), b=conv()),
+    "asked for its shape": traced(lambda m, x: m.b(y := m.a(x)) * y.size(1), a=conv(), b=conv()),
     "width as features": traced(lambda m, x: m.b(m.a(x)), a=conv(), b=nn.Linear(4, 2)),
     "vectors as maps": traced(lambda m, x: m.b(m.a(x)), a=nn.Linear(4, 4), b=conv()),
     "pooled vectors": traced(

@@ -1,69 +1,93 @@
-"""A split with channels removed at its cut: what pruning does to both sides, not a defense."""
+"""A split with channels removed: what pruning does to both sides, not a defense."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, fx, nn
-from torch.nn import functional
+from torch import Tensor, nn
 
+from defenses.channel_groups import ChannelGroup, groups_at_cut, groups_within
 from splitbench.release import Tensors, TensorSpec, channel_axis, channels_of
 
-# What treats every channel by itself, so that a channel can be removed before it.
-_BY_CHANNEL = (
-    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Sigmoid,
-    nn.Tanh, nn.Softplus, nn.Identity, nn.Dropout, nn.MaxPool2d, nn.AvgPool2d, nn.BatchNorm2d,
-)  # fmt: skip
-_FUNCTIONS = (torch.relu, functional.relu, torch.sigmoid, torch.tanh, functional.gelu)
-_SIZES = ("out_channels", "out_features", "num_features")
+_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear)
+_OUTPUTS = ("out_channels", "out_features", "num_features")
+_INPUTS = ("in_channels", "in_features")
 _TENSORS = ("weight", "bias", "running_mean", "running_var")
 
 
 class PrunedClient(nn.Module):
     """A client that computes and sends some channels of each live tensor.
 
-    The filters that make a channel which is not sent are removed with it where that can be done:
-    where the client is a graph, and between a convolution or linear layer and the cut lies nothing
-    but layers that treat each channel by itself, read by nobody else. Elsewhere, as in an open
-    residual connection, the channel is computed and left out.
+    The filters that make a channel which is not sent are removed with it where that can be done
+    (`defenses.channel_groups`); elsewhere, as in an open residual connection, the channel is
+    computed and left out. Channels within the client go together with the weights that read them.
+    The weights that remain compute what the whole client does if the removed channels are zero
+    where they are read, behind their normalisation and activation.
 
     Args:
         whole: The client up to the cut; copied.
         specs: Its features.
-        kept: How many channels of each remain, the first ones until `choose` says which.
+        remain: How many of so many channels remain, the first ones until `choose` says which.
+        within: Whether channels that are made and read within the client are removed, too.
     """
 
-    def __init__(self, whole: nn.Module, specs: Sequence[TensorSpec], kept: Sequence[int]) -> None:
+    def __init__(
+        self,
+        whole: nn.Module,
+        specs: Sequence[TensorSpec],
+        remain: Callable[[int], int],
+        *,
+        within: bool = False,
+    ) -> None:
         super().__init__()
         self.body = copy.deepcopy(whole)
-        self._makers = _makers(self.body, specs)
-        for i, count in enumerate(kept):
-            self.register_buffer(f"kept_{i}", torch.arange(count))
-        self.choose(whole, [torch.arange(count) for count in kept])
+        self._released = groups_at_cut(self.body, specs)
+        self.inner: list[ChannelGroup] = groups_within(self.body) if within else []
+        first = [torch.arange(remain(g.channels)) for g in (*self._released, *self.inner)]
+        for i in range(len(self._released)):
+            self.register_buffer(f"kept_{i}", first[i].clone())
+        self.choose(whole, first)
 
     @property
     def kept(self) -> list[Tensor]:
         """Places of the channels of each tensor that are sent, ascending."""
-        return [self.get_buffer(f"kept_{i}") for i in range(len(self._makers))]
+        return [self.get_buffer(f"kept_{i}") for i in range(len(self._released))]
 
     @property
     def removes(self) -> list[bool]:
         """Whether the other channels of each tensor are not even computed."""
-        return [bool(makers) for makers in self._makers]
+        return [bool(group.makers) for group in self._released]
+
+    @property
+    def left(self) -> list[str]:
+        """Convolutions and linear layers of which every output is computed."""
+        lose = {name for group in (*self._released, *self.inner) for name in group.makers}
+        layers = [name for name, m in self.body.named_modules() if isinstance(m, _LAYERS)]
+        return [name for name in layers if name not in lose]
 
     @torch.no_grad()
     def choose(self, whole: nn.Module, kept: Sequence[Tensor]) -> None:
-        """Take these channels of the client that was pruned, with its weights."""
-        for i, (index, makers) in enumerate(zip(kept, self._makers, strict=True)):
-            self.get_buffer(f"kept_{i}").copy_(index)
-            for name in makers:
-                _narrow(self.body.get_submodule(name), whole.get_submodule(name), index)
+        """Take these channels of the client that was pruned, with its weights.
+
+        Args:
+            whole: That client.
+            kept: Places of the channels of each tensor, then of each of `inner`, ascending.
+        """
+        rows, columns = dict[str, Tensor](), dict[str, Tensor]()
+        for group, index in zip((*self._released, *self.inner), kept, strict=True):
+            rows |= dict.fromkeys(group.makers, index)
+            columns |= {name: _each(index, count) for name, count in group.readers.items()}
+        for buffer, index in zip(self.kept, kept, strict=False):
+            buffer.copy_(index)
+        for name in rows | columns:
+            given, layer = whole.get_submodule(name), self.body.get_submodule(name)
+            _narrow(layer, given, rows.get(name), columns.get(name))
 
     def forward(self, images: Tensor) -> Tensors:
         """Images ``(b, c, h, w)`` to the channels that are sent."""
-        parts = zip(self.body(images), self.kept, self._makers, strict=True)
+        parts = zip(self.body(images), self.kept, self.removes, strict=True)
         return tuple(
-            f if makers else f.index_select(channel_axis(f), kept) for f, kept, makers in parts
+            f if removed else f.index_select(channel_axis(f), kept) for f, kept, removed in parts
         )
 
 
@@ -104,52 +128,27 @@ class FillingServer(nn.Module):
         return sent.new_zeros(shape).index_copy(axis, self.get_buffer(f"kept_{i}"), sent)
 
 
-def _makers(client: nn.Module, specs: Sequence[TensorSpec]) -> list[list[str]]:
-    """Modules that lose outputs with the channels of each tensor; none where that cannot be."""
-    if not isinstance(client, fx.GraphModule):
-        return [[] for _ in specs]
-    released = client.graph.output_node().args[0]
-    assert isinstance(released, tuple)
-    once = [node.target for node in client.graph.nodes if node.op == "call_module"]
-    return [
-        _chain(client, node, nn.Conv2d if len(spec.shape) == 3 else nn.Linear, once)
-        for node, spec in zip(released, specs, strict=True)
-    ]
+def _each(kept: Tensor, inputs: int) -> Tensor:
+    """Places of the inputs of these channels, where each channel is so many in a row."""
+    return (kept[:, None] * inputs + torch.arange(inputs, device=kept.device)).flatten()
 
 
-def _chain(
-    client: fx.GraphModule, node: object, maker: type[nn.Module], calls: Sequence[object]
-) -> list[str]:
-    """From a released node back to the layer that makes its channels; empty without one."""
-    found: list[str] = []
-    while isinstance(node, fx.Node) and len(node.users) == 1:
-        if node.op == "call_module":
-            name = str(node.target)
-            module = client.get_submodule(name)
-            if calls.count(node.target) > 1:
-                return []
-            if isinstance(module, maker):
-                grouped = isinstance(module, nn.Conv2d) and module.groups > 1
-                return [] if grouped else [*found, name]
-            if not isinstance(module, _BY_CHANNEL):
-                return []
-            if isinstance(module, nn.BatchNorm2d):
-                found.append(name)
-        elif node.op != "call_function" or node.target not in _FUNCTIONS:
-            return []
-        node = node.args[0]
-    return []
-
-
-def _narrow(layer: nn.Module, whole: nn.Module, kept: Tensor) -> None:
-    """Give a layer these outputs of another one."""
+def _narrow(
+    layer: nn.Module, whole: nn.Module, rows: Tensor | None, columns: Tensor | None
+) -> None:
+    """Give a layer these outputs and inputs of another one; None is all of them."""
     for name in _TENSORS:
         value = getattr(whole, name, None)
         if value is not None:
-            part = value.detach()[kept.to(value.device)].clone()
+            part = value.detach().clone()
+            if rows is not None:
+                part = part.index_select(0, rows.to(part.device))
+            if columns is not None and name == "weight":
+                part = part.index_select(1, columns.to(part.device))
             parameter = isinstance(value, nn.Parameter)
             grad = value.requires_grad
             setattr(layer, name, nn.Parameter(part, requires_grad=grad) if parameter else part)
-    for name in _SIZES:
-        if hasattr(layer, name):
-            setattr(layer, name, len(kept))
+    for names, kept in ((_OUTPUTS, rows), (_INPUTS, columns)):
+        for name in names:
+            if kept is not None and hasattr(layer, name):
+                setattr(layer, name, len(kept))

@@ -1,6 +1,7 @@
 """A real split of a model so small that a defense is fitted on it in milliseconds."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -93,23 +94,26 @@ class DefenseWorld:
         return Deployment(parts, defense, codec, specs=(), plain=(defense, Float32()))
 
 
-def defense_world(cut: str = "relu") -> DefenseWorld:
+def defense_world(
+    cut: str = "relu", *, model: Callable[[], nn.Module] = SmallModel
+) -> DefenseWorld:
     """Build the world; the same one for the same cut.
 
     Args:
         cut: ``relu`` carries one image-like tensor, ``branch`` two of them (a residual
             connection is open), ``hidden`` a vector.
+        model: Another one, ``(b, 1, 5, 5)`` to ``(b, 3)``, with cuts of its own.
     """
     with isolated(stream(0, "defense world", "model")):
-        model = SmallModel().eval().requires_grad_(False)
-    model.to(here())
+        whole = model().eval().requires_grad_(False)
+    whole.to(here())
     images = torch.rand(TRAIN + TARGETS, 1, SIDE, SIDE, generator=stream(0, "defense world"))
     # The class shifts the brightness: something to learn, and features far from symmetric.
     labels = torch.arange(len(images)) % CLASSES
     images = images * 0.6 + 0.2 * labels[:, None, None, None]
     images[-1] = 0.0  # a black target: features without range, messages that compress
     everyone = LabeledImages(images, labels, tuple("abc"))
-    parts = split(model, images[:1], cut)
+    parts = split(whole, images[:1], cut)
     for module in (parts.client, parts.server):
         module.eval().requires_grad_(False)
     return DefenseWorld(parts, everyone.subset(slice(TRAIN)), images[TRAIN:])

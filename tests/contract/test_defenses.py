@@ -7,7 +7,7 @@ import pytest
 from citizens_defense import Coarse, Noise, Private
 from citizens_key import VILLAINS as KEY_VILLAINS
 from citizens_key import Signs
-from tiny_defenses import OTHERS, TINY, world
+from tiny_defenses import ELSEWHERE, OTHERS, TINY, world
 from villains_defense import VILLAINS as OTHER_VILLAINS
 from villains_defense import AnswersAndSendsAllTheSame, CitesNothing, DrawsGlobally
 
@@ -29,9 +29,11 @@ PROMISES = [(cut, check) for cut in CUTS for check in checks_at(cut)]
 )
 @pytest.mark.parametrize("defense", DEFENSES, ids=repr)
 def test_every_defense_keeps_every_promise(defense, cut, check):
+    where = partial(world, cut)
     if check is check_every_knob_matters:
         check = partial(check, others=OTHERS.get(type(defense), {}))
-    check(defense, world(cut))
+        where = ELSEWHERE.get(type(defense), where)
+    check(defense, where())
 
 
 @pytest.mark.parametrize("citizen", [Noise(), Coarse(), Private(), Signs()], ids=repr)

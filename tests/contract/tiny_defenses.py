@@ -4,8 +4,11 @@ A class without a row is tested with its defaults. The worlds that they are fitt
 so is what was fitted, for all tests of a process.
 """
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
+
+from torch import nn
 
 from defenses.adversarial_training import AdversarialTraining
 from defenses.binarization import Binarization
@@ -32,7 +35,7 @@ from defenses.stochastic_rounding import StochasticRounding
 from defenses.structured_pruning import StructuredPruning
 from defenses.top_k import TopK
 from defenses.variational_bottleneck import VariationalBottleneck
-from splitbench.checks.defense_world import defense_world
+from splitbench.checks.defense_world import DefenseWorld, defense_world
 from splitbench.defense import Defense
 
 world = cache(defense_world)
@@ -151,7 +154,10 @@ TINY: dict[type[Defense], list[dict[str, Any]]] = {
         {"channels": 2, "epochs": 2, "batch_size": 24, "adversarial_weight": 1.0},
         {"channels": 2, "epochs": 2, "batch_size": 24, "nat_price": 0.01},
     ],
-    StructuredPruning: [{"share": 0.34, **PENALIZED}],
+    StructuredPruning: [
+        {"share": 0.34, **PENALIZED},
+        {"share": 0.34, "layers": "all", **PENALIZED},
+    ],
     EntropicStudent: [
         {"beta": 0.02, "channels": 2, "epochs": 2, "finetune_epochs": 1, "learning_rate": 0.02}
     ],
@@ -159,6 +165,26 @@ TINY: dict[type[Defense], list[dict[str, Any]]] = {
         {"per": "tensor", "finetune_epochs": 1},
         {"scale": "message", "finetune_epochs": 1, "trains": "both"},
     ],
+}
+
+
+class TwoConvolutions(nn.Sequential):
+    """A model with a layer within the client, as the usual small one has none."""
+
+    def __init__(self):
+        super().__init__(
+            nn.Conv2d(1, 3, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(3, 3, 3),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(27, 3),
+        )
+
+
+# Where every keyword of a defense matters, if not at the first cut of the usual world.
+ELSEWHERE: dict[type[Defense], Callable[[], DefenseWorld]] = {
+    StructuredPruning: partial(defense_world, "3", model=TwoConvolutions)
 }
 
 # Other values for keywords where `check_every_knob_matters` cannot make one up.

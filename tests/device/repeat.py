@@ -66,7 +66,7 @@ def inferred(inference: Inference) -> Tensor:
 def released(defense: Defense) -> Tensor:
     if defense.arguments().get("finetune_epochs", 0) > MOST_EPOCHS:
         defense = rebuilt(defense, finetune_epochs=MOST_EPOCHS)
-    world = defense_world()
+    world = tiny_defenses.ELSEWHERE.get(type(defense), defense_world)()
     deployed = world.deploy(defense)
     release = deployed.transmit(world.targets, generator=stream(0, "release"), observations=2)
     simulated = deployed.release(world.targets, generator=stream(0, "release"), observations=2)

@@ -88,6 +88,21 @@ DEFENDED = {
 
 
 @pytest.mark.parametrize(
+    ("cut", "later"), [("relu2", []), ("relu2", ["relu3"]), ("relu3", []), ("relu3", ["relu4"])]
+)
+def test_a_client_that_was_pruned_within_answers_as_it_does_in_the_benchmark(tmp_path, cut, later):
+    defense = StructuredPruning(share=0.5, layers="all", **QUICK)
+    made = deployment(lenet(), cut, defense=defense, fit=train())
+    assert len(made.split.client.body.conv1.weight) == 3
+    folder = exported(tmp_path, made, later_cuts=later)
+    with running(folder, segments=2 + len(later)) as client:
+        for image in images(2).split(1):
+            assert torch.equal(
+                client.request(image).logits, made.split.server(made.split.client(image))
+            )
+
+
+@pytest.mark.parametrize(
     ("name", "later"),
     [*((name, []) for name in DEFENDED), *((name, ["relu3"]) for name in ("student", "pruned"))],
 )

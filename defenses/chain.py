@@ -23,16 +23,17 @@ class Chain(Defense):
 
     For example a bottleneck, noise on what it lets through, and few bits for the noisy values.
     Members are fitted in turn, each on what those before it release and on the server that they
-    have left, so that the server last learns from what it will receive. Fitted so, training of the
-    client for one end would undo training for another. Neighbours that train both sides against a
-    penalty (`NoPeek`, `AdversarialTraining`, `ConditionalEntropy`, `FisherRegularization`) are
-    therefore trained together, in one loop, on::
+    have left, so that the server last learns from what it will receive. Fitted so, whoever trains
+    the client last need not keep what it was trained for before. Neighbours that train both sides
+    against a penalty (`NoPeek`, `AdversarialTraining`, `ConditionalEntropy`,
+    `FisherRegularization`) are therefore trained together, in one loop, on::
 
         CE(labels) + sum over the neighbours of weight * penalty
 
     from what those before them have left, each penalty of what its member releases, the noise of
     those before it included. They must have the same `finetune_epochs`, `learning_rate` and
-    `batch_size`, those of weight 0 or without epochs excepted.
+    `batch_size`, which are those of the loop; those of weight 0 or without epochs have no say.
+    Weights say what counts when ends conflict: one of them can still drown another.
 
     An adaptive attack is given one likelihood for the whole. Where one member is random it is that
     member's, around what those before it hand on; where a quantiser or a selection follows, the
@@ -65,7 +66,8 @@ class Chain(Defense):
         fitted in turn, and what the client learnt first may be gone.
 
     Deviations from the paper:
-        There is none to deviate from.
+        No paper is about chains. Members deviate from theirs as each of them says; that on
+        conditional entropy adds penalties up, as is done here.
 
     References:
         None.
@@ -205,15 +207,14 @@ class Chain(Defense):
 
     def expected(self, features: Tensors) -> Tensors:
         """Through all members, without what they draw; the last one's codec knows its own."""
+        *earlier, last = self._stages
         generator = torch.Generator()  # of nothing: whoever draws is asked what to expect
-        for member in self._stages[:-1]:
-            draws = member.stochastic
-            features = (
-                member.expected(features)
-                if draws
-                else member.protect(features, generator=generator)
-            )
-        return self._stages[-1].expected(features)
+        for member in earlier:
+            if member.stochastic:
+                features = member.expected(features)
+            else:
+                features = member.protect(features, generator=generator)
+        return last.expected(features)
 
     def information(self, features: Tensors) -> Tensors | None:
         """Of what is random; None where the codec loses some of it, or the device answers."""

@@ -65,7 +65,8 @@ def test_both_ends_are_reached_at_once():
     assert scatter < 0.9 * measured(Chain, 8.0, 1e-9)[1]
 
 
-def test_trained_in_turn_the_second_undoes_what_the_first_has_learnt():
+def test_trained_in_turn_the_second_may_undo_what_the_first_has_learnt():
+    """As it does here; LeNet-5 kept a part of it."""
     (together, _), (apart, _) = (measured(kind, 8.0, 3.0) for kind in (Chain, InTurn))
     assert together < 0.3 * apart
     assert apart > measured(Chain, 0.0, 0.0)[0]

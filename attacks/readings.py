@@ -37,7 +37,7 @@ def likely_readings(
     """
     if surface.is_likelihood(release, features):  # maybe of other tensors than are released
         return [Reading.CELLS], torch.tensor(0.0)
-    apart = distance(release, surface.place(features)).mean()
+    apart = distance(release, surface.expected(features)).mean()
     rounding = apart / sum(spec.numel for spec in surface.specs)
     rounds = bool(surface.mismatch(release, features).mean() < EXACT * apart)
     return list(Reading) if rounds else [Reading.CELLS], rounding
@@ -49,7 +49,7 @@ def unexplained(
     """How badly features explain a release that is read so."""
     if reading == Reading.CELLS:
         return surface.mismatch(release, features)
-    return distance(release, surface.place(features))
+    return distance(release, surface.expected(features))
 
 
 def nats_per_unit(
@@ -69,7 +69,7 @@ def nats_per_unit(
     features = tuple(surface.client(grey_images(release, surface)))
     exact = math.prod(surface.image_shape) / (2 * PRECISION**2)
     if reading == Reading.EXACT:
-        return exact / distance(release, surface.place(features)).detach().clamp(min=1e-12)
+        return exact / distance(release, surface.expected(features)).detach().clamp(min=1e-12)
     if surface.is_likelihood(release, features):
         return torch.ones(len(release))
     wrong = surface.mismatch(release, features).detach()

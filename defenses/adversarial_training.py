@@ -8,7 +8,6 @@ from defenses.decoders import Rivals
 from defenses.fine_tuning import steps_of
 from defenses.penalized_training import PenalizedTraining
 from splitbench.data.images import LabeledImages
-from splitbench.defense import OnStep, silent
 from splitbench.guarantee import Guarantee
 from splitbench.release import Tensors
 from splitbench.split import Split
@@ -93,15 +92,8 @@ class AdversarialTraining(PenalizedTraining):
         self.lives = lives
         self.width = width
 
-    def fit(
-        self,
-        split: Split,
-        train: LabeledImages,
-        *,
-        generator: torch.Generator,
-        on_step: OnStep = silent,
-    ) -> None:
-        """Train both sides and the decoders; nothing at weight 0."""
+    def begin(self, split: Split, train: LabeledImages, *, generator: torch.Generator) -> None:
+        """Make the decoders, for what this split releases."""
         if not self.changes_client:
             return
         self._rivals = Rivals(
@@ -113,8 +105,6 @@ class AdversarialTraining(PenalizedTraining):
             steps=steps_of(train, epochs=self.finetune_epochs, batch_size=self.batch_size),
             generator=generator,
         )
-        super().fit(split, train, generator=generator, on_step=on_step)
-        del self._rivals  # they have done their work
 
     def penalty(
         self, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"], released: Tensors
@@ -122,6 +112,11 @@ class AdversarialTraining(PenalizedTraining):
         """Share of the variance that the best decoder explains, and a step of all decoders."""
         del labels
         return self._rivals.explained(released, images)
+
+    def end(self) -> None:
+        """Forget the decoders."""
+        if self.changes_client:
+            del self._rivals
 
     def guarantee(self) -> Guarantee:
         """Empirical."""

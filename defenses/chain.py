@@ -1,18 +1,14 @@
 """Several defenses, one after the other, as one."""
 
 from collections.abc import Mapping, Sequence
-from functools import reduce
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from defenses.conditional_entropy import ConditionalEntropy
-from defenses.distillation_bottleneck import DistillationBottleneck
 from defenses.gaussian_draw import GaussianDraw, summed
-from defenses.gaussian_noise import GaussianNoise
-from defenses.local_dp_gaussian import LocalDpGaussian
-from defenses.variational_bottleneck import VariationalBottleneck
+from defenses.penalized_training import PenalizedTraining, check_one_schedule, train_together
+from defenses.protected_split import back_through, behind, through
 from splitbench.codec import Codec
 from splitbench.data.images import LabeledImages
 from splitbench.defense import Defense, OnStep, silent
@@ -21,22 +17,23 @@ from splitbench.guarantee import Guarantee
 from splitbench.release import Tensors
 from splitbench.split import Split
 
-# The variances that these tell of are those of normal noise.
-NORMAL = (
-    ConditionalEntropy,
-    DistillationBottleneck,
-    GaussianNoise,
-    LocalDpGaussian,
-    VariationalBottleneck,
-)
-
 
 class Chain(Defense):
     """What the first member protects goes to the second, and so on; the last one's codec sends it.
 
     For example a bottleneck, noise on what it lets through, and few bits for the noisy values.
     Members are fitted in turn, each on what those before it release and on the server that they
-    have left, so that the server last learns from what it will receive.
+    have left, so that the server last learns from what it will receive. Fitted so, whoever trains
+    the client last need not keep what it was trained for before. Neighbours that train both sides
+    against a penalty (`NoPeek`, `AdversarialTraining`, `ConditionalEntropy`,
+    `FisherRegularization`) are therefore trained together, in one loop, on::
+
+        CE(labels) + sum over the neighbours of weight * penalty
+
+    from what those before them have left, each penalty of what its member releases, the noise of
+    those before it included. They must have the same `finetune_epochs`, `learning_rate` and
+    `batch_size`, which are those of the loop; those of weight 0 or without epochs have no say.
+    Weights say what counts when ends conflict: one of them can still drown another.
 
     An adaptive attack is given one likelihood for the whole. Where one member is random it is that
     member's, around what those before it hand on; where a quantiser or a selection follows, the
@@ -50,8 +47,8 @@ class Chain(Defense):
         members: Name to defense, in this order, at least one. Only the first may change the
             client's structure, only the last may bring a codec, and none may have a secret key.
             Only the first may have exits. None trains the client behind one that passes no
-            gradients.
-            They are taken as descriptions: each chain fits members of its own.
+            gradients. Those that are trained together have one schedule. They are taken as
+            descriptions: each chain fits members of its own.
 
     Threat model:
         Whoever reads the messages, the server included, with the weights and every member's
@@ -64,10 +61,13 @@ class Chain(Defense):
 
     Known to fall to:
         What its members together leave; where a chain has no likelihood, searches go by the
-        distance to the message, as they do for a release without noise.
+        distance to the message, as they do for a release without noise. Members that train the
+        client and are not neighbours, or have stages of their own (`ResistanceTransfer`), are
+        fitted in turn, and what the client learnt first may be gone.
 
     Deviations from the paper:
-        There is none to deviate from.
+        No paper is about chains. Members deviate from theirs as each of them says; that on
+        conditional entropy adds penalties up, as is done here.
 
     References:
         None.
@@ -95,6 +95,7 @@ class Chain(Defense):
                     "member of a chain may: it decides by the features, before any protection"
                 )
         _refuse_training_behind_rounding(members)
+        _refuse_several_schedules(members)
         for name, member in earlier:
             if member.codec is not None:
                 raise ValueError(
@@ -157,22 +158,24 @@ class Chain(Defense):
         generator: torch.Generator,
         on_step: OnStep = silent,
     ) -> None:
-        """Fit the members in turn."""
-        for i, member in enumerate(self._stages):
-            before = self._stages[:i]
-            seen = split
-            if before:
-                client = ProtectedClient(split.client, before, generator)
-                seen = Split(split.cut, client, RestoringServer(split.server, before))
-            member.fit(seen, train, generator=generator, on_step=on_step)
+        """Fit the members in turn, and together those that are trained together."""
+        before: list[Defense] = []
+        for group in _fitted_together(self._stages):
+            seen = behind(split, before, generator)
+            joined = [member for member in group if isinstance(member, PenalizedTraining)]
+            if len(joined) > 1:
+                train_together(joined, seen, train, generator=generator, on_step=on_step)
+            else:
+                group[0].fit(seen, train, generator=generator, on_step=on_step)
+            before += group
 
     def protect(self, features: Tensors, *, generator: torch.Generator) -> Tensors:
         """Through all members in turn."""
-        return _through(self._stages, features, generator)
+        return through(self._stages, features, generator)
 
     def restore(self, tensors: Tensors) -> Tensors:
         """Back through all members, the last one first."""
-        return reduce(lambda found, member: member.restore(found), self._stages[::-1], tensors)
+        return back_through(self._stages, tensors)
 
     def pool(self, observations: list[Tensors]) -> Tensors:
         """As the only random member does it; else the mean."""
@@ -201,6 +204,17 @@ class Chain(Defense):
         """That of what is random, as it is reached."""
         found = self._law(features, self._sent(features))
         return features if found is None else found[0].place(found[1])
+
+    def expected(self, features: Tensors) -> Tensors:
+        """Through all members, without what they draw; the last one's codec knows its own."""
+        *earlier, last = self._stages
+        generator = torch.Generator()  # of nothing: whoever draws is asked what to expect
+        for member in earlier:
+            if member.stochastic:
+                features = member.expected(features)
+            else:
+                features = member.protect(features, generator=generator)
+        return last.expected(features)
 
     def information(self, features: Tensors) -> Tensors | None:
         """Of what is random; None where the codec loses some of it, or the device answers."""
@@ -240,55 +254,11 @@ class Chain(Defense):
             return None
         first = self._stages.index(random[0])
         generator = torch.Generator()  # nobody before it is random
-        reached = _through(self._stages[:first], features, generator)
+        reached = through(self._stages[:first], features, generator)
         after = [member for member in self._stages[first + 1 :] if not member.stochastic]
         if any(member.protect(sent, generator=generator) is not sent for member in after):
             return None
         return (random[0], reached) if len(random) == 1 else _as_one(random, reached, sent)
-
-
-class ProtectedClient(nn.Module):
-    """A client behind which some defenses are already at work, for fitting the next one.
-
-    Args:
-        client: Images to features.
-        before: The defenses, fitted, in turn.
-        generator: Of their randomness.
-    """
-
-    def __init__(
-        self, client: nn.Module, before: Sequence[Defense], generator: torch.Generator
-    ) -> None:
-        super().__init__()
-        self.client = client
-        self.before = nn.ModuleList(before)
-        self.generator = generator
-
-    def forward(self, images: Tensor) -> Tensors:
-        """Images ``(b, c, h, w)`` to what the last of them releases."""
-        before = [member for member in self.before if isinstance(member, Defense)]
-        return _through(before, tuple(self.client(images)), self.generator)
-
-
-class RestoringServer(nn.Module):
-    """A server that first undoes what some defenses want undone.
-
-    Args:
-        server: Features to logits.
-        before: The defenses, in the order in which they protect.
-    """
-
-    def __init__(self, server: nn.Module, before: Sequence[Defense]) -> None:
-        super().__init__()
-        self.server = server
-        self.before = nn.ModuleList(before)
-
-    def forward(self, tensors: Tensors) -> Tensor:
-        """What is received to logits ``(b, classes)``."""
-        before = [member for member in self.before if isinstance(member, Defense)]
-        restored = reduce(lambda found, member: member.restore(found), before[::-1], tensors)
-        logits: Tensor = self.server(restored)
-        return logits
 
 
 def _refuse_training_behind_rounding(members: Mapping[str, Defense]) -> None:
@@ -303,21 +273,36 @@ def _refuse_training_behind_rounding(members: Mapping[str, Defense]) -> None:
             stops = stops or name
 
 
+def _refuse_several_schedules(members: Mapping[str, Defense]) -> None:
+    names = iter(members)
+    for group in _fitted_together(list(members.values())):
+        named = [(next(names), member) for member in group]
+        check_one_schedule({n: m for n, m in named if isinstance(m, PenalizedTraining)})
+
+
+def _fitted_together(members: Sequence[Defense]) -> list[list[Defense]]:
+    """Members in their order, neighbours in one list where one loop trains them."""
+    groups: list[list[Defense]] = []
+    for member in members:
+        if groups and _joins(groups[-1][-1]) and _joins(member):
+            groups[-1].append(member)
+        else:
+            groups.append([member])
+    return groups
+
+
+def _joins(member: Defense) -> bool:
+    return isinstance(member, PenalizedTraining) and member.joins
+
+
 def _as_one(
     random: Sequence[Defense], reached: Tensors, sent: Tensors
 ) -> tuple[GaussianDraw, Tensors] | None:
     """Normal noises on the same values as one; None where they are of other kinds."""
     told = [member.signal_and_noise(reached if i == 0 else sent) for i, member in enumerate(random)]
     known = [each for each in told if each is not None]
-    if len(known) < len(random) or not all(isinstance(member, NORMAL) for member in random):
+    if len(known) < len(random) or not all(member.normal for member in random):
         return None
     if any(signal is not sent for signal, _ in known[1:]):  # clipped, say
         return None
     return GaussianDraw(), summed(known[0][0], [variances for _, variances in known])
-
-
-def _through(members: Sequence[Defense], features: Tensors, generator: torch.Generator) -> Tensors:
-    """What the last of some defenses releases."""
-    for member in members:
-        features = member.protect(features, generator=generator)
-    return features

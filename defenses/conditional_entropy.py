@@ -12,9 +12,7 @@ from defenses.class_mixture import ClassMixture, fit_mixture
 from defenses.gaussian_noise import GaussianNoise
 from defenses.penalized_training import PenalizedTraining
 from splitbench.data.images import LabeledImages
-from splitbench.defense import OnStep, silent
 from splitbench.guarantee import Guarantee
-from splitbench.progress import Progress
 from splitbench.release import Tensors
 from splitbench.split import Split
 
@@ -68,9 +66,11 @@ class ConditionalEntropy(PenalizedTraining):
     Deviations from the paper:
         Noise and variances are relative to the features, where the paper's are absolute and a
         bounded activation keeps them in range; the model is fine-tuned, without a bottleneck or
-        adversarial training of its own. As the paper's plug-in, it is a member of a `Chain`: after
-        a bottleneck, which it trains on, or before a quantiser. Centres are found on up to 2,000
-        train images; batch normalisation keeps the undefended model's statistics.
+        adversarial training of its own. As the paper's plug-in, it is a member of a `Chain`: its
+        penalty is added to those of its neighbours and trained together with them, as in the
+        paper; after a bottleneck, which has been trained before, it goes on training that.
+        Centres are found on up to 2,000 train images; batch normalisation keeps the undefended
+        model's statistics.
 
     References:
         Xia, Yu, Zhang, Mu, Su, Zhang, Xu. "Theoretical insights in model inversion robustness and
@@ -83,6 +83,7 @@ class ConditionalEntropy(PenalizedTraining):
     """
 
     stochastic: ClassVar[bool] = True
+    normal: ClassVar[bool] = True
     off: ClassVar[dict[str, object] | None] = {"weight": 0.0, "noise_std": 0.0}
 
     def __init__(
@@ -113,30 +114,10 @@ class ConditionalEntropy(PenalizedTraining):
         self.components = components
         self.threshold = threshold
 
-    def fit(
-        self,
-        split: Split,
-        train: LabeledImages,
-        *,
-        generator: torch.Generator,
-        on_step: OnStep = silent,
-    ) -> None:
-        """Set the noise; train both sides under it, unless the weight is 0."""
-        self.noise.calibrate(split, train)
-        if not self.changes_client:
-            return
-        steps = math.ceil(len(train) / self.batch_size)
+    def begin(self, split: Split, train: LabeledImages, *, generator: torch.Generator) -> None:
+        """Set the noise, and find the first centres."""
         self._features = partial(split.client)
-        self._mixture = self._estimate(split.client, train, generator)
-
-        def told(progress: Progress) -> None:
-            on_step(progress)
-            if progress.step % steps == 0:  # an epoch is over
-                self.noise.calibrate(split, train)
-                self._mixture = self._estimate(split.client, train, generator)
-
-        super().fit(split, train, generator=generator, on_step=told)
-        del self._features, self._mixture  # they have done their work
+        self.renew(split, train, generator=generator)
 
     def penalty(
         self, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"], released: Tensors
@@ -146,6 +127,18 @@ class ConditionalEntropy(PenalizedTraining):
         return self._mixture.scatter(
             tuple(self._features(images)), labels, noise_std=self.noise_std, least=self.threshold
         )
+
+    def renew(self, split: Split, train: LabeledImages, *, generator: torch.Generator) -> None:
+        """Set the noise for the features as they are now, and find their centres."""
+        self.noise.calibrate(split, train)
+        if self.changes_client:
+            self._mixture = self._estimate(split.client, train, generator)
+
+    def end(self) -> None:
+        """Forget the client, and the centres."""
+        del self._features
+        if self.changes_client:
+            del self._mixture
 
     def protect(self, features: Tensors, *, generator: torch.Generator) -> Tensors:
         """Add noise."""

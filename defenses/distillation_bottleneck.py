@@ -18,6 +18,7 @@ from defenses.gaussian_draw import (
     draw_signal_and_noise,
     draw_surprise,
     drawn,
+    halves,
     nats,
 )
 from splitbench.data.images import LabeledImages
@@ -108,6 +109,7 @@ class DistillationBottleneck(Distilled):
         True
     """
 
+    normal: ClassVar[bool] = True
     knob: ClassVar[tuple[str, Literal["up", "down"]] | None] = ("channels", "down")
 
     def __init__(
@@ -197,6 +199,10 @@ class DistillationBottleneck(Distilled):
     def protect(self, features: Tensors, *, generator: torch.Generator) -> Tensors:
         """Draw every value from its law; without a price per nat, return the features."""
         return drawn(features, generator) if self.stochastic else features
+
+    def expected(self, features: Tensors) -> Tensors:
+        """The means; the features where nothing is drawn."""
+        return tuple(mean for mean, _ in halves(features)) if self.stochastic else features
 
     def negative_log_likelihood(
         self, observed: Tensors, features: Tensors, *, observations: int = 1

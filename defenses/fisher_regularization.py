@@ -8,7 +8,6 @@ from torch import Tensor
 
 from defenses.penalized_training import PenalizedTraining
 from splitbench.data.images import LabeledImages
-from splitbench.defense import OnStep, silent
 from splitbench.fisher import Client, push_forward, random_signs
 from splitbench.guarantee import Guarantee
 from splitbench.release import Tensors
@@ -93,20 +92,12 @@ class FisherRegularization(PenalizedTraining):
             raise ValueError(f"probes={probes}: must be at least 1")
         self.probes = probes
 
-    def fit(
-        self,
-        split: Split,
-        train: LabeledImages,
-        *,
-        generator: torch.Generator,
-        on_step: OnStep = silent,
-    ) -> None:
-        """Train both sides; nothing at weight 0."""
+    def begin(self, split: Split, train: LabeledImages, *, generator: torch.Generator) -> None:
+        """Remember the client, whose derivatives the penalty is of."""
+        del train
         self._information = partial(
             relative_information, split.client, probes=self.probes, generator=generator
         )
-        super().fit(split, train, generator=generator, on_step=on_step)
-        del self._information  # it has done its work
 
     def penalty(
         self, images: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"], released: Tensors
@@ -116,6 +107,10 @@ class FisherRegularization(PenalizedTraining):
         if len(images) < 2:
             return torch.zeros((), device=images.device)
         return (self._information(images) + LEAST).log().mean()
+
+    def end(self) -> None:
+        """Forget the client."""
+        del self._information
 
     def guarantee(self) -> Guarantee:
         """Empirical."""

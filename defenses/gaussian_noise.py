@@ -1,5 +1,7 @@
 """Gaussian noise on the released features."""
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -54,6 +56,8 @@ class GaussianNoise(AdditiveNoise):
         >>> GaussianNoise(noise_std=0.5).guarantee().statement
         'noise at 6.0 dB SNR on unbounded features: not differentially private'
     """
+
+    normal: ClassVar[bool] = True
 
     def noise(self, like: Tensor, *, generator: torch.Generator) -> Tensor:
         """Standard normal noise."""

@@ -80,6 +80,7 @@ class LocalDpGaussian(LocalDp):
         '(49.86, 1e-05)-local differential privacy of any two inputs, over 16 messages'
     """
 
+    normal: ClassVar[bool] = True
     order: ClassVar[Literal[1, 2]] = 2
 
     def __init__(

@@ -54,7 +54,8 @@ class ResistanceTransfer(AdversarialTraining):
         Empirical: against these decoders, on the source.
 
     Known to fall to:
-        A stronger decoder, trained after the client has stopped moving, and on all classes.
+        A stronger decoder, trained after the client has stopped moving, and on all classes. In a
+        `Chain` its stages are run in its turn: no neighbour's penalty is part of them.
 
     Deviations from the paper:
         The source is a part of the classes of the same data rather than another data set, so that

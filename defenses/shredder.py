@@ -154,7 +154,7 @@ class Shredder(FineTunedServer):
         """
         if self.noise_std == 0:
             return features
-        pairs = zip(self._centre(features), self.law.stds, strict=True)
+        pairs = zip(self.place(features), self.law.stds, strict=True)
         return tuple(at + std * laplace_like(at, generator) for at, std in pairs)
 
     def pool(self, observations: list[Tensors]) -> Tensors:
@@ -167,7 +167,13 @@ class Shredder(FineTunedServer):
         """Of the learnt law around the features; None where the noise is off."""
         if self.noise_std == 0:
             return None
-        return laplace_cell_surprise(low, high, self._centre(features), self.law.stds)
+        return laplace_cell_surprise(low, high, self.place(features), self.law.stds)
+
+    def place(self, features: Tensors) -> Tensors:
+        """The features moved by the location; as they are where the noise is off."""
+        if self.noise_std == 0:
+            return features
+        return tuple(f + at for f, at in zip(features, self.law.locations, strict=True))
 
     def information(self, features: Tensors) -> Tensors | None:
         """``1 / b^2 = 2 / std^2`` of each element; None where the noise is off."""
@@ -190,7 +196,7 @@ class Shredder(FineTunedServer):
         """
         if self.noise_std == 0:
             return None
-        return laplace_surprise(observed, self._centre(features), self.law.stds, observations)
+        return laplace_surprise(observed, self.place(features), self.law.stds, observations)
 
     def guarantee(self) -> Guarantee:
         """Empirical."""
@@ -198,9 +204,6 @@ class Shredder(FineTunedServer):
             "empirical",
             "Laplace noise of a learnt law on unbounded features: not differentially private",
         )
-
-    def _centre(self, features: Tensors) -> Tensors:
-        return tuple(f + at for f, at in zip(features, self.law.locations, strict=True))
 
     def _trained(
         self, split: Split, train: LabeledImages, generator: torch.Generator, on_step: OnStep

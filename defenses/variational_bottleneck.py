@@ -18,6 +18,7 @@ from defenses.gaussian_draw import (
     draw_signal_and_noise,
     draw_surprise,
     drawn,
+    halves,
     nats,
 )
 from splitbench.data.images import LabeledImages
@@ -77,6 +78,7 @@ class VariationalBottleneck(Bottlenecked):
 
     stochastic: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True
+    normal: ClassVar[bool] = True
     knob: ClassVar[tuple[str, Literal["up", "down"]] | None] = ("beta", "up")
 
     def __init__(
@@ -134,6 +136,10 @@ class VariationalBottleneck(Bottlenecked):
     def protect(self, features: Tensors, *, generator: torch.Generator) -> Tensors:
         """Draw every value from its law."""
         return drawn(features, generator)
+
+    def expected(self, features: Tensors) -> Tensors:
+        """The means."""
+        return tuple(mean for mean, _ in halves(features))
 
     def negative_log_likelihood(
         self, observed: Tensors, features: Tensors, *, observations: int = 1

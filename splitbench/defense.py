@@ -41,6 +41,8 @@ class Defense(Described, nn.Module, ABC):
         nested: Whether a stronger release can be computed from a weaker one, all else being
             equal: for ``all`` settings of the knob (more noise of a self-decomposable kind), for
             ``multiples`` (a quantiser whose cells are unions of finer ones), or ``no``.
+        normal: The noise that `signal_and_noise` tells of is normal, and independent from value to
+            value. Several such noises in a `Chain` are one.
         keyed: `protect` and `restore` share a secret that `fit` draws, kept in buffers. It is the
             only thing about a defense that an adversary may lack (`ThreatModel.key`), and never
             what the ranked one lacks.
@@ -51,6 +53,7 @@ class Defense(Described, nn.Module, ABC):
     off: ClassVar[dict[str, object] | None] = None
     knob: ClassVar[tuple[str, Literal["up", "down"]] | None] = None
     nested: ClassVar[Literal["no", "all", "multiples"]] = "no"
+    normal: ClassVar[bool] = False
     keyed: ClassVar[bool] = False
 
     @property
@@ -178,11 +181,19 @@ class Defense(Described, nn.Module, ABC):
         """What the law of a release is around, such as clipped features; by default the features.
 
         Of a release without noise: what the codec is given, unless the codec's own `distance` tells
-        how features explain a message.
+        how features explain a message. It may hold more than the means, such as variances that the
+        client computes.
 
         Differentiable in forward mode, almost everywhere: `splitbench.fisher` pushes through it.
         """
         return features
+
+    def expected(self, features: Tensors) -> Tensors:
+        """What a release is held against where it has no likelihood, in its shapes.
+
+        By default its `place`. Differentiable.
+        """
+        return self.place(features)
 
     def information(self, features: Tensors) -> Tensors | None:
         """Fisher information that one release carries about each value of its `place`, in order.

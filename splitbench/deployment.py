@@ -178,7 +178,7 @@ class Deployment:
         )
         found = exact
         if found is None:
-            found = self.codec.distance(release.tensors, self.defense.place(features))
+            found = self.codec.distance(release.tensors, self.defense.expected(features))
         return found if release.sent is None else torch.where(release.sent, found, 0 * found)
 
     def is_likelihood(self, release: Release, features: Tensors) -> bool:

@@ -184,12 +184,12 @@ class Surface(Questions):
         """
         return self._deployment.mismatch(release, features, observations=self.threat.observations)
 
-    def place(self, features: Tensors) -> Tensors:
-        """Where a message of these features lies, or what its noise is around, for all one knows.
+    def expected(self, features: Tensors) -> Tensors:
+        """What a message of these features would be without its noise, for all one knows.
 
         Features under the known key, for example. Features come from `client`.
         """
-        return self._deployment.defense.place(features)
+        return self._deployment.defense.expected(features)
 
     def is_likelihood(self, release: Release, features: Tensors) -> bool:
         """Whether `mismatch` is in nats, the exact likelihood, rather than a squared distance."""

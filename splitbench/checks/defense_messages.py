@@ -1,6 +1,7 @@
 """What must hold for every message of a defense: randomness, gradients, independence."""
 
 import torch
+from scipy import stats
 from torch import Tensor
 
 from splitbench.checks.defense_world import DefenseWorld
@@ -10,6 +11,7 @@ from splitbench.release import Tensors
 from splitbench.rng import stream
 
 COPIES = 16  # of one image in a batch
+BY_CHANCE = 1e-6  # how seldom an honest law looks like another
 
 
 def check_stochastic_is_honest(defense: Defense, world: DefenseWorld) -> None:
@@ -113,6 +115,24 @@ def check_examples_do_not_mix(defense: Defense, world: DefenseWorld) -> None:
     assert all(torch.allclose(a[0], b[0], rtol=1e-5, atol=1e-6) for a, b in pairs), (
         "the release of an image changes with its batch: a device sees one image; use no "
         "statistics of the batch, and batch normalisation only in eval mode"
+    )
+
+
+def check_normal_is_honest(defense: Defense, world: DefenseWorld) -> None:
+    """Where `normal` says so, messages scatter normally, as much as `signal_and_noise` tells."""
+    deployed = world.fitted(defense)
+    images = _sent(deployed, world.targets).repeat(COPIES, 1, 1, 1)
+    features = deployed.features(images)
+    known = deployed.defense.signal_and_noise(features)
+    if not defense.normal or known is None:
+        return
+    sent = deployed.defense.protect(features, generator=stream(0, "message"))
+    parts = zip(sent, *known, strict=True)
+    scores = torch.cat([((z - signal) / var.sqrt()).flatten() for z, signal, var in parts])
+    likely = stats.kstest(scores.double().cpu().numpy(), "norm").pvalue
+    assert likely > BY_CHANCE, (
+        "messages do not scatter normally with the variance that signal_and_noise tells "
+        f"(Kolmogorov-Smirnov, p = {likely:.1g}): correct it, or set normal = False"
     )
 
 

@@ -377,6 +377,10 @@ MISTAKES = {
     "a formula beyond its proof": ["defense=local_dp_gaussian", "defense.calibration=classic"],
     "a bottleneck that widens": ["defense=distillation_bottleneck", "defense.channels=5000"],
     "training behind what rounds": ["defense=chain", "+defense@defense.members.late=no_peek"],
+    "two schedules at once": [
+        "defense=chain_no_peek_entropy",
+        "defense.members.entropy.batch_size=64",
+    ],
 }
 
 

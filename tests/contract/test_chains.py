@@ -25,6 +25,7 @@ def test_a_chain_of_one_is_its_member(defense: Defense) -> None:
     assert chain.defense.guarantee() == alone.defense.guarantee()
     assert chain.defense.differentiable == alone.defense.differentiable
     assert equal(chain.defense.place(features), alone.defense.place(features))
+    assert equal(chain.defense.expected(features), alone.defense.expected(features))
     told, same = (d.defense.information(features) for d in (alone, chain))
     assert (told is None and same is None) or equal(told or (), same or ())
     for k in (1, 4):

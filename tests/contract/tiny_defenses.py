@@ -40,7 +40,7 @@ from splitbench.defense import Defense
 
 world = cache(defense_world)
 NOISE, BITS = GaussianNoise(noise_std=0.5), Quantization(bits=4)
-PENALIZED = {"finetune_epochs": 2, "batch_size": 24}
+PENALIZED: dict[str, Any] = {"finetune_epochs": 2, "batch_size": 24}
 
 TINY: dict[type[Defense], list[dict[str, Any]]] = {
     GaussianNoise: [
@@ -82,6 +82,12 @@ TINY: dict[type[Defense], list[dict[str, Any]]] = {
             "members": {
                 "bottleneck": DistillationBottleneck(channels=3, epochs=1),
                 "rounding": StochasticRounding(bits=3),
+            }
+        },
+        {
+            "members": {
+                "no_peek": NoPeek(weight=2.0, learning_rate=0.01, **PENALIZED),
+                "entropy": ConditionalEntropy(weight=0.5, learning_rate=0.01, **PENALIZED),
             }
         },
         {"members": {"private": LocalDpGaussian(epsilon=500.0, clip=1.0), "bits": BITS}},

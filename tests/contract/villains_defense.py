@@ -6,6 +6,7 @@ import torch
 from citizens_defense import Coarse, Noise, Private
 from torch import nn
 
+from defenses.noise_laws import laplace_like
 from splitbench.checks import defense_conduct as conduct
 from splitbench.checks import defense_exits as exits
 from splitbench.checks import defense_form as form
@@ -158,6 +159,16 @@ class SubtractsTheBatchMean(Noise):
 class LikesTheUnlikely(Noise):
     def negative_log_likelihood(self, observed, features, *, observations=1):
         return -super().negative_log_likelihood(observed, features, observations=observations)
+
+
+class TakesLaplaceNoiseForNormal(Noise):
+    normal = True
+
+    def protect(self, features, *, generator):
+        return tuple(f + self.std(i) * laplace_like(f, generator) for i, f in enumerate(features))
+
+    def signal_and_noise(self, features):
+        return features, tuple(self.std(i) ** 2 for i in range(len(features)))
 
 
 class SumsItsLikelihood(Noise):
@@ -338,6 +349,7 @@ VILLAINS = {
     SubtractsTheBatchMean: messages.check_examples_do_not_mix,
     LikesTheUnlikely: messages.check_likelihood_prefers_the_truth,
     SumsItsLikelihood: messages.check_likelihood_prefers_the_truth,
+    TakesLaplaceNoiseForNormal: messages.check_normal_is_honest,
     IsNeverOff: conduct.check_off_is_identity,
     DoesNothing: conduct.check_has_effect,
     TurnsTheWrongWay: conduct.check_more_is_more,

@@ -22,10 +22,12 @@ from defenses.no_peek import NoPeek
 from defenses.noise_laws import gaussian_cell_surprise, laplace_cell_surprise
 from defenses.quantization import Quantization
 from defenses.secret_rotation import SecretRotation
+from defenses.shredder import Shredder
 from defenses.stochastic_rounding import StochasticRounding
 from defenses.top_k import TopK
 from defenses.variational_bottleneck import VariationalBottleneck
 from splitbench.checks.defense_world import defense_world
+from splitbench.codecs.float16 import Float16
 from splitbench.rng import stream
 
 LAWS = {"gaussian": (GaussianNoise, stats.norm), "laplace": (LaplaceNoise, stats.laplace)}
@@ -195,6 +197,45 @@ def test_joined_noises_that_are_rounded_are_as_likely_as_the_cell(members):
     found = system.defense.negative_log_likelihood(release.tensors, tuple(f[:3] for f in features))
     wanted = -told.log().flatten(1).sum(1)
     torch.testing.assert_close(found.double(), wanted, rtol=1e-4, atol=1e-3)
+
+
+class Blurred(Float16):
+    """Loses something, and does not say between which ends a value was."""
+
+    def interval(self, decoded):
+        return None
+
+
+class Blurs(NoDefense):
+    """Brings that codec."""
+
+    codec = Blurred()
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        *((*members, Blurs()) for members in JOINED),
+        (VariationalBottleneck(beta=0.01, channels=2), Blurs()),
+        (DistillationBottleneck(channels=2, epochs=1, nat_price=0.01), Blurs()),
+        (VariationalBottleneck(beta=0.01, channels=2), LaplaceNoise(noise_std=0.5)),
+        (LocalDpGaussian(epsilon=50.0), LaplaceNoise(noise_std=0.5)),
+        (Shredder(noise_std=0.5, noise_epochs=1, tensors=4), GaussianNoise(noise_std=0.5)),
+    ],
+    ids=repr,
+)
+def test_without_a_likelihood_messages_are_held_against_what_they_are_on_average(members):
+    """Where the client computes means and variances, against the means; clipped, if they are."""
+    world, system = deployed(*members)
+    release = system.release(world.targets, generator=stream(0, "release"), observations=400)
+    features = system.features(world.targets)
+    assert not system.is_likelihood(release, features)
+    (seen,), (expected,) = release.tensors, system.defense.expected(features)
+    found = system.mismatch(release, features, observations=400)
+    torch.testing.assert_close(found, (seen - expected).square().flatten(1).sum(1))
+    once = system.release(world.targets, generator=stream(1, "release"))
+    apart = (once.tensors[0] - expected).square().mean()
+    assert float((seen - expected).square().mean()) == pytest.approx(float(apart) / 400, rel=0.2)
 
 
 @pytest.mark.parametrize("per", ["element", "channel"])

@@ -86,11 +86,15 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def document(asked: Question, outcome: Outcome) -> str:
-    """The plan as JSON: what was asked, and every plan of the front with its figures."""
+    """The plan as JSON: what was asked, and every plan of the fronts with its figures.
+
+    ``front``, ``front_within`` and ``recommended`` are places in ``plans``.
+    """
     chosen = outcome.recommended
-    plans = [judged.plan for judged in outcome.front]
+    plans = [judged.plan for judged in outcome.listed]
     if chosen is not None and chosen not in plans:
-        plans.insert(0, chosen)
+        plans.append(chosen)
+    places = {plan.placement: place for place, plan in enumerate(plans)}
     return json.dumps(
         {
             "schema": SCHEMA,
@@ -101,7 +105,9 @@ def document(asked: Question, outcome: Outcome) -> str:
             "profile": json.loads(asked.planner.profile.to_json()),
             "limits": asked.constraints.words(),
             "considered": outcome.considered,
-            "recommended": None if chosen is None else plans.index(chosen),
+            "recommended": None if chosen is None else places[chosen.placement],
+            "front": [places[judged.plan.placement] for judged in outcome.front],
+            "front_within": [places[judged.plan.placement] for judged in outcome.front_within],
             "plans": [plan.to_dict() for plan in plans],
             "baselines": {
                 name: judged.plan.to_dict()
@@ -115,21 +121,27 @@ def document(asked: Question, outcome: Outcome) -> str:
 
 
 def front_csv(outcome: Outcome) -> str:
-    """The front and the baselines, one line each."""
+    """The front, what is on the front within the limits alone, and the baselines, a line each."""
     import pandas as pd
 
-    lines = [{"kind": "front", **_line(j.plan)} for j in outcome.front]
-    lines += [{"kind": name, **_line(j.plan)} for name, j in outcome.baselines.items()]
+    known = len(outcome.front)
+    lines = [
+        {"kind": "front" if place < known else "within limits", **_line(judged)}
+        for place, judged in enumerate(outcome.listed)
+    ]
+    lines += [{"kind": name, **_line(judged)} for name, judged in outcome.baselines.items()]
     return pd.DataFrame(lines).to_csv(index=False)
 
 
 def front_table(asked: Question, outcome: Outcome) -> Table:
-    """Recommended plan, baselines, and the beginning of the front."""
+    """Recommended plan, baselines, and the beginning of the front: first what keeps the limits."""
     scenario, limits = asked.planner.scenario, asked.constraints
-    more = max(len(outcome.front) - SHOWN, 0)
+    more = max(len(outcome.listed) - SHOWN, 0)
+    within = "" if limits.none else f", {len(outcome.front_within)} on that within the limits"
     table = Table(
         title=f"{asked.planner.profile.model}, {scenario.name}, {limits.words()}",
         caption=f"{outcome.considered:,} placements, {len(outcome.front)} of them on the front"
+        + within
         + (f" ({more} more in front.csv)" if more else "")
         + "; ~ predicted, ? rests on an assumption",
     )
@@ -206,7 +218,9 @@ def _rows(outcome: Outcome) -> Iterator[tuple[str, Judged]]:
         yield "take", Judged(outcome.recommended, ())
     for name, judged in outcome.baselines.items():
         yield name, judged
-    for judged in outcome.front[:SHOWN]:
+    within = {judged.plan.placement for judged in outcome.front_within}
+    listed = sorted(outcome.listed, key=lambda judged: judged.plan.placement not in within)
+    for judged in listed[:SHOWN]:
         yield "", judged
 
 
@@ -228,7 +242,9 @@ def _cells(plan: Plan) -> list[str]:
     return [f"{figures[k].value:{form}}{marks[figures[k].basis]}" for k, form in forms.items()]
 
 
-def _line(plan: Plan) -> dict[str, Any]:
+def _line(judged: Judged) -> dict[str, Any]:
+    plan = judged.plan
     values = {name: figure.value for name, figure in plan.figures.items()}
     bases = {f"{name}_basis": figure.basis for name, figure in plan.figures.items()}
-    return {"placement": str(plan.placement), **values, **bases}
+    exceeds = ", ".join(judged.exceeded)
+    return {"placement": str(plan.placement), "exceeds": exceeds, **values, **bases}

@@ -42,6 +42,11 @@ class Constraints:
             if isinstance(value, float) and not value >= 0:
                 raise ValueError(f"{item.name}={value}: must not be negative")
 
+    @property
+    def none(self) -> bool:
+        """Whether there are no limits but what is possible."""
+        return self == Constraints(percentile=self.percentile)
+
     def met(self, found: Estimates, device_ends: NDArray[np.int64], place: int) -> "Met":
         """Which placements meet which limit.
 

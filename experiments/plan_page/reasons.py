@@ -22,7 +22,7 @@ def why_not(report: Report, index: Index) -> str:
     exceeded = planner.exceeded(index, report.asked.constraints)
     if exceeded:
         return "exceeds " + "; ".join(_exceeds(report, plan, name) for name in exceeded)
-    other = planner.dominating(index)
+    other = planner.dominating(index, report.asked.constraints)
     if other is not None and other != chosen:
         return f"dominated by {planner.placement(other)}: {_better(report, index, other)}"
     if chosen is None:

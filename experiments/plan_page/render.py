@@ -32,6 +32,7 @@ from offloading.planner import Outcome
 from offloading.sensitivity import SHARE, Change, shaken
 
 HERE = "experiments.plan_page"
+SHOWN = 15  # plans of the front within the limits
 COLUMNS = ("latency_ms", "latency_p95_ms", "leakage", "usd_per_million", "accuracy")
 
 
@@ -80,6 +81,7 @@ def render(
         ],
         constants=list(constants(report)),
         columns=COLUMNS,
+        shown=SHOWN,
         figures={
             d.name: Markup(embedded(d.figure.to_plotly_json()))  # noqa: S704  # <, >, & are escaped
             for d in drawn

@@ -53,7 +53,13 @@ def test_writes_a_plan_that_can_be_read_and_a_front(profile, tmp_path, capsys):
     page = (tmp_path / "report.html").read_text()
     assert divided.partition(": ")[2] in page
     lines = pd.read_csv(tmp_path / "front.csv")
-    assert (lines["kind"] == "front").sum() >= len(plans) - 1 > 0
+    listed = lines[lines["kind"].isin(["front", "within limits"])]
+    assert (lines["kind"] == "front").sum() == len(found["front"]) > 0
+    assert [*listed["placement"]] == [str(plan.placement) for plan in plans]
+    assert [*listed.index[listed["exceeds"].isna()]] == sorted(found["front_within"])
+    assert found["recommended"] in found["front_within"]
+    for place in found["front_within"]:
+        assert plans[place].figures["leakage"].value <= 0.95
     assert found["run"] == ["model=le_net5"]
     assert Profile.from_json(json.dumps(found["profile"])) == Profile.read(profile)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from experiments.scenario import only
 from offloading import enumeration
-from offloading.constraints import Constraints
+from offloading.constraints import Constraints, strictest
 from offloading.enumeration import TooManyError, candidates
 from offloading.planner import OBJECTIVES, NoSuchPlanError, Planner
 from offloading.pricing import Function, Owned
@@ -34,6 +34,19 @@ from tests.unit.offloading_world import (
 def planner(*tiers, given_options=None, **asked):
     place = scenario(*(tiers or (phone(), cloud())), **asked)
     return Planner(place, profile(), given_options or options(), accuracy=ACCURACY)
+
+
+CHAIN = profile()
+AMPLE = planner(phone(), edge(), function(), cloud())
+limits_of_any_kind = st.builds(
+    Constraints,
+    deadline_ms=st.one_of(st.just(math.inf), st.floats(10, 60)),
+    percentile=st.sampled_from([50, 95]),
+    leakage=st.floats(0, 1),
+    usd_per_million=st.one_of(st.just(math.inf), st.floats(0, 1500)),
+    accuracy_drop=st.sampled_from([0.0, 0.01, 0.02, math.inf]),
+    at_least=st.sampled_from([None, *NAMES]),
+)
 
 
 def every(made):
@@ -362,7 +375,67 @@ class TestFront:
         for r, found in enumerate(made.routes):
             for i in range(len(found)):
                 equal = values(made.plan((r, i))) in {values(made.plan(f)) for f in on_it}
-                assert equal or made.dominating((r, i)) in on_it
+                assert equal or made.dominating((r, i), Constraints()) in on_it
+
+
+class TestFrontWithinTheLimits:
+    @settings(max_examples=60, deadline=None)
+    @given(limits=limits_of_any_kind)
+    def test_is_what_brute_force_finds_among_what_keeps_them(self, limits):
+        points = {
+            values(plan)
+            for plan in every(AMPLE)
+            if not AMPLE.exceeded(AMPLE.index_of(plan.placement), limits)
+        }
+        best = {
+            p
+            for p in points
+            if not any(all(a <= b for a, b in zip(q, p, strict=True)) and q != p for q in points)
+        }
+        front = [values(judged.plan) for judged in AMPLE.outcome(limits).front_within]
+        assert {*front} == best
+        assert [p[0] for p in front] == sorted(p[0] for p in front)
+
+    @settings(max_examples=60, deadline=None)
+    @given(loose=limits_of_any_kind, other=limits_of_any_kind)
+    def test_never_gains_by_a_tighter_limit(self, loose, other):
+        tight = strictest([loose, dataclasses.replace(other, percentile=loose.percentile)], CHAIN)
+        wide = np.array([values(AMPLE.plan(i)) for i in AMPLE.front_within(loose)])
+        for index in AMPLE.front_within(tight):
+            point = np.array(values(AMPLE.plan(index)))
+            assert (wide <= point).all(axis=1).any()
+
+    @settings(max_examples=30, deadline=None)
+    @given(limits=limits_of_any_kind)
+    def test_holds_what_of_the_front_keeps_them_and_nothing_that_exceeds_them(self, limits):
+        found = AMPLE.outcome(limits)
+        assert all(judged.exceeded == () for judged in found.front_within)
+        kept = {values(j.plan) for j in found.front if not j.exceeded}
+        assert kept <= {values(j.plan) for j in found.front_within}
+        listed = [judged.plan.placement for judged in found.listed]
+        assert listed[: len(found.front)] == [judged.plan.placement for judged in found.front]
+        assert len({*listed}) == len(listed)
+        if found.recommended is not None:
+            assert found.recommended.placement in listed
+
+    def test_is_the_front_where_there_are_no_limits(self):
+        found = AMPLE.outcome()
+        assert found.front_within == found.front == found.listed
+
+    def test_holds_what_only_those_beat_that_exceed_a_limit(self):
+        shallow, deep = option("first", 0.1, payload=10.0), option("second", 0.6, exact=False)
+        made = planner(given_options=(shallow, deep))
+        found = made.outcome(Constraints(at_least="second"))
+        fronts = [
+            {str(judged.plan.placement.option) for judged in judged_ones}
+            for judged_ones in (found.front, found.front_within)
+        ]
+        assert fronts == [{str(shallow), "None"}, {str(deep), "None"}]
+
+    def test_who_is_named_as_better_keeps_the_limits(self):
+        limits = Constraints(at_least="second")
+        for index in AMPLE.front_within(limits):
+            assert AMPLE.dominating(index, limits) is None
 
 
 class TestLimits:

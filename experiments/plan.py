@@ -41,7 +41,7 @@ usage: splitbench plan [KEY=VALUE ...]
     scenario.hops.phone.edge.link.up_mbps=3
   workload=NAME price=NAME   what is asked, and what it costs
   --config-dir=DIR           a folder of yours with more of these: DIR/price/mine.yaml is price=mine
-  limits.deadline_ms=100     for limits.percentile (50 or 95) of the requests
+  limits.deadline_ms=100     for limits.percentile of the requests: 50, 90, 95 or 99
   limits.leakage=0.3         most L at any tier that is not trusted
   limits.usd_per_million=5   limits.accuracy_drop=0.01   limits.device_joules=0.5
   limits.at_least=layer2     stays on the device
@@ -147,11 +147,20 @@ def front_table(asked: Question, outcome: Outcome) -> Table:
     )
     table.add_column("")
     table.add_column("placement", overflow="fold")
-    for name in ("p50 ms", "p95 ms", "L", "$ / million", "accuracy", "bytes"):
+    for name in (
+        "p50 ms",
+        f"{_percentile(limits.tail)} ms",
+        "L",
+        "$ / million",
+        "accuracy",
+        "bytes",
+    ):
         table.add_column(name, justify="right")
     table.add_column("exceeds", overflow="fold")
     for mark, judged in _rows(outcome):
-        table.add_row(mark, str(judged.plan.placement), *_cells(judged.plan), _over(judged))
+        table.add_row(
+            mark, str(judged.plan.placement), *_cells(judged.plan, limits.tail), _over(judged)
+        )
     return table
 
 
@@ -164,7 +173,7 @@ def verdict(asked: Question, outcome: Outcome) -> Iterator[str]:
             least = "impossible whatever it is" if value is None else f"least possible {value:.4g}"
             yield f"  {name}: {least}, while all other limits are kept"
         return
-    figures = plan.figures
+    figures, tail = plan.figures, asked.constraints.tail
     if plan.placement.stays:
         yield "Keep the whole model on the device: nothing that may be sent is better."
     elif plan.placement.segments[0].end == "input":
@@ -173,7 +182,8 @@ def verdict(asked: Question, outcome: Outcome) -> Iterator[str]:
     else:
         yield f"Take: {plan.placement}."
     yield (
-        f"  {figures['latency_ms'].value:.1f} ms (p95 {figures['latency_p95_ms'].value:.1f}), "
+        f"  {figures['latency_ms'].value:.1f} ms "
+        f"({_percentile(tail)} {figures[tail].value:.1f}), "
         f"L {figures['leakage'].value:.2f}, ${figures['usd_per_million'].value:.2f} per million, "
         f"accuracy {figures['accuracy'].value:.1%}"
     )
@@ -228,10 +238,14 @@ def _over(judged: Judged) -> str:
     return ", ".join(name.removesuffix("_ms") for name in judged.exceeded)
 
 
-def _cells(plan: Plan) -> list[str]:
+def _percentile(latency: str) -> str:
+    return latency.removeprefix("latency_").removesuffix("_ms")
+
+
+def _cells(plan: Plan, tail: str) -> list[str]:
     forms = {
         "latency_ms": ".1f",
-        "latency_p95_ms": ".1f",
+        tail: ".1f",
         "leakage": ".2f",
         "usd_per_million": ".2f",
         "accuracy": ".1%",

@@ -94,6 +94,7 @@ def ask(
         )
         planner = Planner(scenario, profile, known.options, accuracy=known.accuracy)
         constraints = limits(config["limits"])
+        planner.check_runs(constraints)
         if constraints.at_least:
             profile.at(constraints.at_least)
         if config["minimise"] == "device_joules" or math.isfinite(constraints.device_joules):

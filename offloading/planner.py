@@ -17,7 +17,7 @@ from offloading.enumeration import Candidates, candidates
 from offloading.figure import Basis, Figure, weakest
 from offloading.option import Option
 from offloading.plan import Phase, Placement, Plan, Segment
-from offloading.profile import Profile
+from offloading.profile import Profile, ProfileError
 from offloading.scenario import Scenario
 from offloading.tier import Tier
 
@@ -117,7 +117,8 @@ class Planner:
 
         Raises:
             ValueError: Not an objective.
-            ProfileError: The cut that must stay on the device was not profiled.
+            ProfileError: The cut that must stay on the device was not profiled, or the deadline is
+                for a percentile that needs more runs of the profile.
         """
         limits = constraints or Constraints()
         met = self._met(limits)
@@ -236,6 +237,19 @@ class Planner:
                 return other
         return None
 
+    def check_runs(self, limits: Constraints) -> None:
+        """Refuse a deadline for a percentile that the profiles do not know.
+
+        Raises:
+            ProfileError: They have too few runs for it.
+        """
+        if self.costing.runs < limits.least_runs:
+            raise ProfileError(
+                f"a profile of {self.costing.runs} runs does not know the {limits.percentile}th "
+                f"percentile: make one with runs={limits.least_runs} or more, or take another "
+                "limits.percentile"
+            )
+
     def _front(self, allowed: NDArray[np.bool_]) -> list[Index]:
         """Of the placements that are allowed, those that no other of them beats, by latency."""
         rows = np.flatnonzero(allowed)
@@ -247,6 +261,7 @@ class Planner:
         return [self.index(int(row)) for row in rows[kept[order]]]
 
     def _met(self, limits: Constraints) -> Met:
+        self.check_runs(limits)
         place = self.profile.places[self.profile.at(limits.at_least).name] if limits.at_least else 0
         each = [
             limits.met(estimates, found.ends[:, 0], place)
@@ -268,10 +283,9 @@ class Planner:
         return ranked
 
     def _nearest(self, met: Met, limits: Constraints) -> dict[str, float | None]:
-        latency = "latency_p95_ms" if limits.percentile == 95 else "latency_ms"
         found: dict[str, float | None] = {}
         for name, kept in met.items():
-            value = latency if name == "deadline_ms" else name
+            value = limits.latency if name == "deadline_ms" else name
             if kept.all() or name in (*IMPOSSIBLE, "at_least"):
                 continue
             others = _all({other: m for other, m in met.items() if other != name})
@@ -361,7 +375,11 @@ class Planner:
             seen = Figure(values["leakage"], "predicted", "what follows from a trusted tier")
         figures = {
             "latency_ms": Figure(values["latency_ms"], times, "sum of the phases"),
-            "latency_p95_ms": Figure(values["latency_p95_ms"], times, "phases as independent"),
+            **{
+                name: Figure(values[name], times, "phases as independent")
+                for name in ("latency_p90_ms", "latency_p95_ms", "latency_p99_ms")
+                if not math.isnan(values[name])
+            },
             "usd_per_million": Figure(values["usd_per_million"], "assumed", "list prices"),
             "leakage": seen,
             "accuracy": option.accuracy if option else self.accuracy,

@@ -78,7 +78,7 @@ def _exceeds(report: Report, plan: Plan, name: str) -> str:
         return f"{LIMITS[name]} (up to {limits.at_least})"
     figure = name
     if name == "deadline_ms":
-        figure = "latency_p95_ms" if limits.percentile == 95 else "latency_ms"
+        figure = limits.latency
     has, limit = value(figure, plan.figures[figure].value), value(figure, getattr(limits, name))
     return f"{LIMITS[name]}: {has}, limit {limit}"
 

@@ -33,7 +33,6 @@ from offloading.sensitivity import SHARE, Change, shaken
 
 HERE = "experiments.plan_page"
 SHOWN = 15  # plans of the front within the limits
-COLUMNS = ("latency_ms", "latency_p95_ms", "leakage", "usd_per_million", "accuracy")
 
 
 def render(
@@ -61,12 +60,12 @@ def render(
     report = Report(asked, outcome, tuple(doubts), minimise)
     since = checks or Checks()
     drawn = [d for d in _drawings(report, since) if d is not None]
-    chosen = outcome.recommended
+    chosen, limits = outcome.recommended, asked.constraints
     return _template().render(
         report=report,
         headline=answer.headline(report),
         reasons=answer.reasons(report),
-        tiles=[] if chosen is None else answer.tiles(chosen),
+        tiles=[] if chosen is None else answer.tiles(chosen, limits),
         strip=[] if chosen is None else answer.strip(report, chosen),
         checks=since,
         policies=[] if since.adapted is None else list(policies.rows(since.adapted)),
@@ -80,7 +79,7 @@ def render(
             (report.planner.plan(index), why_not(report, index)) for index in alternatives(report)
         ],
         constants=list(constants(report)),
-        columns=COLUMNS,
+        columns=("latency_ms", limits.tail, "leakage", "usd_per_million", "accuracy"),
         shown=SHOWN,
         figures={
             d.name: Markup(embedded(d.figure.to_plotly_json()))  # noqa: S704  # <, >, & are escaped

@@ -16,7 +16,9 @@ MEANS: dict[Basis, str] = {
 }
 NAMES = {
     "latency_ms": "median latency",
+    "latency_p90_ms": "90th percentile",
     "latency_p95_ms": "95th percentile",
+    "latency_p99_ms": "99th percentile",
     "leakage": "leakage L",
     "usd_per_million": "$ per million requests",
     "accuracy": "accuracy",

@@ -247,7 +247,14 @@ class Costing:
         share = tier.cold_start.share(self._rate(found))
         each = tier.cold_start.start_ms(self.weight_bytes(found.starts(k), found.ends[:, k]))
         tail = np.where(share > RARE, (1 - share) * each, 0.0)
-        return Column("start", tier.name, share * each, tail, "assumed", "cold starts")
+        return Column(
+            "start",
+            tier.name,
+            share * each,
+            tail,
+            "assumed",
+            tier.cold_start.source or "cold starts",
+        )
 
     def _queue(self, found: Candidates, tier: Tier, *work: Column, shared: bool) -> Column:
         """Mean wait for a place on the tier."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offloading.carrying import Carrying
+from offloading.cold_starts import ColdStarts
 from offloading.spread import TAILS, Spread
 
 SCHEMA = 1
@@ -63,6 +64,7 @@ class Profile:
         again_ms: The same once more: how far two equal things differ here.
         measured: Whether the times were taken on the machine; otherwise they were derived.
         carrying: What the runtime takes here to carry messages; None where nobody measured it.
+        cold: What it takes here to start a function that runs the model; None likewise.
     """
 
     model: str
@@ -74,6 +76,7 @@ class Profile:
     again_ms: Spread
     measured: bool = True
     carrying: Carrying | None = None
+    cold: ColdStarts | None = None
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -163,9 +166,10 @@ class Profile:
                     "whole_ms": Spread(**raw["whole_ms"]),
                     "again_ms": Spread(**raw["again_ms"]),
                     "carrying": Carrying(**raw["carrying"]) if raw.get("carrying") else None,
+                    "cold": ColdStarts.from_dict(raw["cold"]) if raw.get("cold") else None,
                 }
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ProfileError(f"not a profile: {error}") from error
         except ValueError as error:
             raise ProfileError(str(error)) from error

@@ -18,7 +18,7 @@ from experiments.leaderboard import write
 from experiments.plan_file import read_document
 from experiments.plan_page.reasons import why_not
 from experiments.plan_page.report import Report
-from experiments.plan_page.words import LIMITS, MARKS, NAMES, marked, value
+from experiments.plan_page.words import LIMITS, MARKS, NAMES, between, marked, value
 from experiments.plan_report import page, restored
 from offloading.plan import Placement, Plan
 from offloading.planner import Index, NoSuchPlanError
@@ -153,7 +153,8 @@ def figure_lines(plan: Plan) -> Iterator[str]:
     """Each figure of a plan with its source."""
     for name, figure in plan.figures.items():
         source = f" ({figure.source})" if figure.source else ""
-        yield f"{NAMES.get(name, name)}: {marked(name, figure)} {figure.basis}{source}"
+        interval = f", 95 % {between(name, figure)}" if between(name, figure) else ""
+        yield f"{NAMES.get(name, name)}: {marked(name, figure)} {figure.basis}{interval}{source}"
 
 
 def _nearest(name: str, least: float | None) -> str:

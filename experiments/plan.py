@@ -19,9 +19,10 @@ from experiments.explain import sentence
 from experiments.leaderboard import write
 from experiments.plan_file import SCHEMA
 from experiments.plan_page.render import render
-from experiments.plan_page.words import over, ranking
+from experiments.plan_page.words import between, over, ranking
 from experiments.planning import Question, question
 from offloading.costing import IMPOSSIBLE
+from offloading.figure import Figure
 from offloading.plan import Plan
 from offloading.planner import Judged, Outcome
 from offloading.sensitivity import SHARE, Change, changes, shaken
@@ -184,7 +185,7 @@ def verdict(asked: Question, outcome: Outcome) -> Iterator[str]:
     yield (
         f"  {figures['latency_ms'].value:.1f} ms "
         f"({_percentile(tail)} {figures[tail].value:.1f}), "
-        f"L {figures['leakage'].value:.2f}, ${figures['usd_per_million'].value:.2f} per million, "
+        f"L {_leakage(figures['leakage'])}, ${figures['usd_per_million'].value:.2f} per million, "
         f"accuracy {figures['accuracy'].value:.1%}"
     )
     yield f"  prices of {asked.prices}"
@@ -236,6 +237,11 @@ def _rows(outcome: Outcome) -> Iterator[tuple[str, Judged]]:
 
 def _over(judged: Judged) -> str:
     return ", ".join(name.removesuffix("_ms") for name in judged.exceeded)
+
+
+def _leakage(figure: Figure) -> str:
+    interval = between("leakage", figure)
+    return f"{figure.value:.2f} ({interval})" if interval else f"{figure.value:.2f}"
 
 
 def _percentile(latency: str) -> str:

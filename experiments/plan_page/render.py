@@ -113,6 +113,7 @@ def _template() -> Template:
     )
     environment.globals.update(
         value=words.value,
+        between=words.between,
         over=words.over,
         ranking=words.ranking,
         short=words.short,

@@ -75,6 +75,13 @@ def marked(name: str, figure: Figure) -> str:
     return value(name, figure.value) + MARKS[figure.basis]
 
 
+def between(name: str, figure: Figure) -> str:
+    """The 95 % interval of a figure; empty where it has none."""
+    if figure.low is None or figure.high is None:
+        return ""
+    return f"{value(name, figure.low)} to {value(name, figure.high)}"
+
+
 def over(exceeded: Iterable[str]) -> str:
     """Limits that are exceeded, for a reader."""
     return ", ".join(LIMITS.get(name, name) for name in exceeded)

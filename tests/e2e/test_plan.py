@@ -58,6 +58,12 @@ def test_writes_a_plan_that_can_be_read_and_a_front(profile, tmp_path, capsys):
     assert [*listed["placement"]] == [str(plan.placement) for plan in plans]
     assert [*listed.index[listed["exceeds"].isna()]] == sorted(found["front_within"])
     assert found["recommended"] in found["front_within"]
+    measured = [plan for plan in plans if plan.figures["leakage"].low is not None]
+    assert measured
+    for plan_ in measured:
+        leak = plan_.figures["leakage"]
+        assert leak == plan_.placement.option.leakage
+        assert 0 <= leak.low <= leak.value <= leak.high
     for place in found["front_within"]:
         assert plans[place].figures["leakage"].value <= 0.95
     assert found["run"] == ["model=le_net5"]

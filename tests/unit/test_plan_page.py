@@ -227,6 +227,15 @@ def test_the_front_within_the_limits_is_ringed_and_listed_where_there_are_limits
     assert "front within the limits" not in names
 
 
+def test_an_interval_of_leakage_stands_beside_it_where_records_have_one(page):
+    sure = dataclasses.replace(options()[-1].leakage, low=0.25, high=0.375)
+    known = (*options()[:-1], dataclasses.replace(options()[-1], leakage=sure))
+    shown = page_of(report_of(asked(known=known)))
+    assert "0.25 to 0.38" in visible(shown)
+    assert "95 % interval" in shown
+    assert "0.25 to 0.38" not in visible(page)
+
+
 def test_the_knee_is_on_the_front_and_its_worst_objective_is_least(report):
     points = np.array([[j.plan.figures[n].value for n in OBJECTIVES] for j in report.outcome.front])
     span = np.ptp(points, axis=0)

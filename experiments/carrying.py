@@ -1,4 +1,4 @@
-"""What the runtime takes to carry the releases of a model on this machine."""
+"""What the runtime takes on this machine: to carry the releases of a model, and to start."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.console import Reporter
+from offloading.cold_starts import ColdStarts
+from offloading.measuring.cold import measure_cold_starts
 from offloading.measuring.loopback import FAR, NEAR, measure_carrying
 from offloading.measuring.result import Measured
 from offloading.measuring.subject import Subject
@@ -41,22 +43,65 @@ def carried(
         ArtefactError: The model cannot be served.
         MeasureError: A request has failed.
     """
+    with tempfile.TemporaryDirectory() as room:
+        subjects: list[Subject] = []
+        for cut in by_size(cuts):
+            folder = Path(room) / str(len(subjects))
+            _write(cuttable, cut, folder, images[:1], model=model, classes=classes)
+            subjects.append(Subject(name=cut.name, folder=folder, tiers=(NEAR, FAR)))
+        with reporter.stage(f"sending releases of {len(subjects)} cuts to a process") as meter:
+            return measure_carrying(subjects, images, requests=requests, on_request=meter)
+
+
+def started(
+    cuttable: "Cuttable",
+    cut: "Cut",
+    images: "Tensor",
+    *,
+    model: Mapping[str, Any],
+    classes: int,
+    starts: int,
+    reporter: Reporter,
+) -> ColdStarts:
+    """Start a function that runs the model from a cut on, each time in a fresh interpreter.
+
+    Args:
+        cuttable: The model.
+        cut: Where it begins; ``input`` for the whole model.
+        images: ``(n, c, h, w)``, float in [0, 1].
+        model: The node that describes the model.
+        classes: Number of classes.
+        starts: How many.
+        reporter: Says what is done.
+
+    Raises:
+        ArtefactError: The model cannot be served.
+        RequestFailed: An instance died or took too long.
+    """
+    with tempfile.TemporaryDirectory() as room:
+        _write(cuttable, cut, Path(room) / "0", images[:1], model=model, classes=classes)
+        with reporter.stage(f"starting a function {starts} times") as meter:
+            return measure_cold_starts(Path(room) / "0", images[0], starts=starts, on_start=meter)
+
+
+def _write(
+    cuttable: "Cuttable",
+    cut: "Cut",
+    folder: Path,
+    images: "Tensor",
+    *,
+    model: Mapping[str, Any],
+    classes: int,
+) -> None:
+    """Both segments of the undefended model, cut once."""
     from defenses.no_defense import NoDefense
     from offloading.runtime.export import export
     from splitbench.codecs.float32 import Float32
     from splitbench.deployment import Deployment
 
     plain = (NoDefense(), Float32())
-    with tempfile.TemporaryDirectory() as room:
-        subjects: list[Subject] = []
-        for cut in by_size(cuts):
-            parts = cuttable.split(cut)
-            deployment = Deployment(parts, *plain, cut.tensors, plain)
-            folder = Path(room) / str(len(subjects))
-            export(deployment, folder, model=model, images=images[:1], classes=classes)
-            subjects.append(Subject(name=cut.name, folder=folder, tiers=(NEAR, FAR)))
-        with reporter.stage(f"sending releases of {len(subjects)} cuts to a process") as meter:
-            return measure_carrying(subjects, images, requests=requests, on_request=meter)
+    deployment = Deployment(cuttable.split(cut), *plain, cut.tensors, plain)
+    export(deployment, folder, model=model, images=images, classes=classes)
 
 
 def by_size(cuts: Sequence["Cut"]) -> list["Cut"]:

@@ -36,6 +36,27 @@ def apart(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return own, rest
 
 
+def about(words: Sequence[str], what: str) -> tuple[list[str], str, list[str]]:
+    """The words of a command about one file or folder: ``--config-dir``, its name, the overrides.
+
+    Args:
+        words: After the command.
+        what: The file or folder, for a reader.
+
+    Raises:
+        UserError: None is named, a word is no override, or the folder of ``--config-dir`` is
+            missing.
+    """
+    own, rest = apart(words)
+    dashed = [word for word in rest if word.startswith("-")]
+    if dashed:
+        name = dashed[0].lstrip("-").partition("=")[0].replace("-", "_")
+        raise UserError(f"there is no option {dashed[0]}: write {name}=VALUE")
+    if not rest or ("=" in rest[0] and not Path(rest[0]).exists()):
+        raise UserError(f"first name {what}")
+    return own, rest[0], rest[1:]
+
+
 def configured(name: str, words: Sequence[str], *, hydra: bool = False) -> DictConfig:
     """The configuration of a command.
 

@@ -1,16 +1,16 @@
 """``splitbench explain``: what a plan's numbers rest on, and why not another placement."""
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
-from experiments.compose import CONFIG_DIR, apart
+from experiments.compose import about, configured, plain
 from experiments.console import Reporter
 from experiments.errors import UserError
 from experiments.explain import sentence
@@ -18,42 +18,59 @@ from experiments.leaderboard import write
 from experiments.plan_file import read_document
 from experiments.plan_page.reasons import why_not
 from experiments.plan_page.report import Report
-from experiments.plan_page.words import LIMITS, MARKS, NAMES, marked, value
+from experiments.plan_page.words import LIMITS, MARKS, NAMES, between, marked, value
 from experiments.plan_report import page, restored
 from offloading.plan import Placement, Plan
 from offloading.planner import Index, NoSuchPlanError
 
 NEAR = 12  # placements named where one was not found
 WIDTH = 160  # where there is no terminal to ask
-ABOUT = """\
+HELP = """\
 Print the phases of the recommended placement with what each number rests on, and, for any other
 placement, why it is not the recommended one: limits that it exceeds, a placement that is nowhere
 worse, or how far it is behind.
-"""
-WHY = """\
-a placement: its number among the data lines of front.csv (1 is the first; front and baselines), or
-TIERS @ CUTS : OPTION, such as "phone > edge @ relu2 : undefended"; "phone" alone runs everything
+
+usage: splitbench explain PLAN.json [KEY=VALUE ...]
+
+  PLAN.json                  what `splitbench plan` wrote
+  why=7                      a placement: its number among the data lines of front.csv (1 is the
+                             first; fronts and baselines)
+  "why='phone > edge @ relu2 : undefended'"
+                             or TIERS @ CUTS : OPTION; 'phone' alone runs everything
+  why=[7,12]                 several
+  report=true                write report.html beside the plan again, with measured.json,
+                             simulated.json and adapted.json
+  --config-dir=DIR           as the plan was made with
 """
 
 
 def main(arguments: Sequence[str]) -> int:
     """Explain; user errors end in one sentence and exit code 2."""
-    options = _parser().parse_args(list(arguments))
+    words = list(arguments)
+    if {"-h", "--help"} & set(words) or not words:
+        sys.stdout.write(HELP)
+        return 0 if words else 2
     try:
-        own, _ = apart([f"{CONFIG_DIR}={options.config_dir}"] if options.config_dir else [])
-        report = restored(read_document(Path(options.plan)), Reporter("explain"), own)
-        others = [(words, find(report, words)) for words in options.why]
-        if options.report:
-            write(Path(options.plan).parent / "report.html", page(report, Path(options.plan)))
+        own, file, overrides = about(words, "a file that `splitbench plan` wrote")
+        config = plain(configured("explain", [*own, *overrides]))
+        report = restored(read_document(Path(file)), Reporter("explain"), own)
+        others = [(each, find(report, each)) for each in asked_for(config["why"])]
+        if config["report"]:
+            write(Path(file).parent / "report.html", page(report, Path(file)))
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         sys.stderr.write(f"error: {sentence(error)}\n")
         return 2
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     _tell_recommended(console, report)
-    for words, index in others:
-        console.print(f"\nWhy not {words}?", highlight=False, markup=False)
+    for each, index in others:
+        console.print(f"\nWhy not {each}?", highlight=False, markup=False)
         _tell(console, report, index)
     return 0
+
+
+def asked_for(why: Any) -> list[str]:
+    """The placements of the setting ``why``: one, or a list of them."""
+    return [str(each) for each in (why if isinstance(why, list) else [why])]
 
 
 def find(report: Report, words: str) -> Index:
@@ -76,8 +93,8 @@ def find(report: Report, words: str) -> Index:
 
 
 def _numbered(report: Report, number: int) -> Placement:
-    """One line of front.csv: the front, then the baselines."""
-    judged = [*report.outcome.front, *report.outcome.baselines.values()]
+    """One line of front.csv: the fronts, then the baselines."""
+    judged = [*report.outcome.listed, *report.outcome.baselines.values()]
     if not 1 <= number <= len(judged):
         raise UserError(f"front.csv has the lines 1 to {len(judged)}, not {number}")
     return judged[number - 1].plan.placement
@@ -136,7 +153,8 @@ def figure_lines(plan: Plan) -> Iterator[str]:
     """Each figure of a plan with its source."""
     for name, figure in plan.figures.items():
         source = f" ({figure.source})" if figure.source else ""
-        yield f"{NAMES.get(name, name)}: {marked(name, figure)} {figure.basis}{source}"
+        interval = f", 95 % {between(name, figure)}" if between(name, figure) else ""
+        yield f"{NAMES.get(name, name)}: {marked(name, figure)} {figure.basis}{interval}{source}"
 
 
 def _nearest(name: str, least: float | None) -> str:
@@ -145,17 +163,3 @@ def _nearest(name: str, least: float | None) -> str:
         return f"{limit}: the other limits alone are too much"
     figure = "latency_p95_ms" if name == "deadline_ms" else name
     return f"{limit}: at least {value(figure, least)}, while all other limits are kept"
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="splitbench explain", description=ABOUT)
-    parser.add_argument("plan", metavar="PLAN_JSON", help="what `splitbench plan` wrote")
-    parser.add_argument(
-        "--report",
-        action="store_true",
-        help="write report.html beside the plan again, with measured.json, simulated.json and "
-        "adapted.json",
-    )
-    parser.add_argument(CONFIG_DIR, metavar="DIR", help="as the plan was made with")
-    parser.add_argument("--why", action="append", default=[], metavar="PLACEMENT", help=WHY)
-    return parser

@@ -120,6 +120,7 @@ def _measured(
         beside, cut = images.get(str(row["cut"]), row), profile.at(str(row["cut"]))
         leak, sent = _number(row, "leakage"), _number(row, "leakage_sent", math.nan)
         conditional = not math.isnan(sent)
+        whose = "leakage_sent" if conditional else "leakage"
         encode, decode = _number(row, "encode_ms"), _number(row, "decode_ms")
         yield Option(
             cut=str(row["cut"]),
@@ -129,6 +130,8 @@ def _measured(
                 max(sent if conditional else leak, 0.0),
                 "measured",
                 "of images that are sent" if conditional else f"{row['best_attack']}, closed",
+                low=_bound(row, f"{whose}_low"),
+                high=_bound(row, f"{whose}_high"),
             ),
             accuracy=Figure(_number(row, "accuracy"), "measured", source),
             # what scores above the undefended model by chance has lost nothing
@@ -231,6 +234,12 @@ def _extra(row: Any, beside: Any, operations: str, undefended_ms: float) -> floa
     """
     mine, usual = _number(row, operations), _number(beside, operations)
     return undefended_ms * (mine / usual - 1) if mine > 0 and usual > 0 else 0.0
+
+
+def _bound(row: Any, name: str) -> float | None:
+    """One end of an interval of leakage, of which no placement has less than none."""
+    found = _number(row, name, math.nan)
+    return None if math.isnan(found) else max(found, 0.0)
 
 
 def _number(row: Any, name: str, otherwise: float = 0.0) -> float:

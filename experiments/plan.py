@@ -19,9 +19,10 @@ from experiments.explain import sentence
 from experiments.leaderboard import write
 from experiments.plan_file import SCHEMA
 from experiments.plan_page.render import render
-from experiments.plan_page.words import over, ranking
+from experiments.plan_page.words import between, over, ranking
 from experiments.planning import Question, question
 from offloading.costing import IMPOSSIBLE
+from offloading.figure import Figure
 from offloading.plan import Plan
 from offloading.planner import Judged, Outcome
 from offloading.sensitivity import SHARE, Change, changes, shaken
@@ -41,7 +42,7 @@ usage: splitbench plan [KEY=VALUE ...]
     scenario.hops.phone.edge.link.up_mbps=3
   workload=NAME price=NAME   what is asked, and what it costs
   --config-dir=DIR           a folder of yours with more of these: DIR/price/mine.yaml is price=mine
-  limits.deadline_ms=100     for limits.percentile (50 or 95) of the requests
+  limits.deadline_ms=100     for limits.percentile of the requests: 50, 90, 95 or 99
   limits.leakage=0.3         most L at any tier that is not trusted
   limits.usd_per_million=5   limits.accuracy_drop=0.01   limits.device_joules=0.5
   limits.at_least=layer2     stays on the device
@@ -86,11 +87,15 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def document(asked: Question, outcome: Outcome) -> str:
-    """The plan as JSON: what was asked, and every plan of the front with its figures."""
+    """The plan as JSON: what was asked, and every plan of the fronts with its figures.
+
+    ``front``, ``front_within`` and ``recommended`` are places in ``plans``.
+    """
     chosen = outcome.recommended
-    plans = [judged.plan for judged in outcome.front]
+    plans = [judged.plan for judged in outcome.listed]
     if chosen is not None and chosen not in plans:
-        plans.insert(0, chosen)
+        plans.append(chosen)
+    places = {plan.placement: place for place, plan in enumerate(plans)}
     return json.dumps(
         {
             "schema": SCHEMA,
@@ -101,7 +106,9 @@ def document(asked: Question, outcome: Outcome) -> str:
             "profile": json.loads(asked.planner.profile.to_json()),
             "limits": asked.constraints.words(),
             "considered": outcome.considered,
-            "recommended": None if chosen is None else plans.index(chosen),
+            "recommended": None if chosen is None else places[chosen.placement],
+            "front": [places[judged.plan.placement] for judged in outcome.front],
+            "front_within": [places[judged.plan.placement] for judged in outcome.front_within],
             "plans": [plan.to_dict() for plan in plans],
             "baselines": {
                 name: judged.plan.to_dict()
@@ -115,31 +122,46 @@ def document(asked: Question, outcome: Outcome) -> str:
 
 
 def front_csv(outcome: Outcome) -> str:
-    """The front and the baselines, one line each."""
+    """The front, what is on the front within the limits alone, and the baselines, a line each."""
     import pandas as pd
 
-    lines = [{"kind": "front", **_line(j.plan)} for j in outcome.front]
-    lines += [{"kind": name, **_line(j.plan)} for name, j in outcome.baselines.items()]
+    known = len(outcome.front)
+    lines = [
+        {"kind": "front" if place < known else "within limits", **_line(judged)}
+        for place, judged in enumerate(outcome.listed)
+    ]
+    lines += [{"kind": name, **_line(judged)} for name, judged in outcome.baselines.items()]
     return pd.DataFrame(lines).to_csv(index=False)
 
 
 def front_table(asked: Question, outcome: Outcome) -> Table:
-    """Recommended plan, baselines, and the beginning of the front."""
+    """Recommended plan, baselines, and the beginning of the front: first what keeps the limits."""
     scenario, limits = asked.planner.scenario, asked.constraints
-    more = max(len(outcome.front) - SHOWN, 0)
+    more = max(len(outcome.listed) - SHOWN, 0)
+    within = "" if limits.none else f", {len(outcome.front_within)} on that within the limits"
     table = Table(
         title=f"{asked.planner.profile.model}, {scenario.name}, {limits.words()}",
         caption=f"{outcome.considered:,} placements, {len(outcome.front)} of them on the front"
+        + within
         + (f" ({more} more in front.csv)" if more else "")
         + "; ~ predicted, ? rests on an assumption",
     )
     table.add_column("")
     table.add_column("placement", overflow="fold")
-    for name in ("p50 ms", "p95 ms", "L", "$ / million", "accuracy", "bytes"):
+    for name in (
+        "p50 ms",
+        f"{_percentile(limits.tail)} ms",
+        "L",
+        "$ / million",
+        "accuracy",
+        "bytes",
+    ):
         table.add_column(name, justify="right")
     table.add_column("exceeds", overflow="fold")
     for mark, judged in _rows(outcome):
-        table.add_row(mark, str(judged.plan.placement), *_cells(judged.plan), _over(judged))
+        table.add_row(
+            mark, str(judged.plan.placement), *_cells(judged.plan, limits.tail), _over(judged)
+        )
     return table
 
 
@@ -152,7 +174,7 @@ def verdict(asked: Question, outcome: Outcome) -> Iterator[str]:
             least = "impossible whatever it is" if value is None else f"least possible {value:.4g}"
             yield f"  {name}: {least}, while all other limits are kept"
         return
-    figures = plan.figures
+    figures, tail = plan.figures, asked.constraints.tail
     if plan.placement.stays:
         yield "Keep the whole model on the device: nothing that may be sent is better."
     elif plan.placement.segments[0].end == "input":
@@ -161,8 +183,9 @@ def verdict(asked: Question, outcome: Outcome) -> Iterator[str]:
     else:
         yield f"Take: {plan.placement}."
     yield (
-        f"  {figures['latency_ms'].value:.1f} ms (p95 {figures['latency_p95_ms'].value:.1f}), "
-        f"L {figures['leakage'].value:.2f}, ${figures['usd_per_million'].value:.2f} per million, "
+        f"  {figures['latency_ms'].value:.1f} ms "
+        f"({_percentile(tail)} {figures[tail].value:.1f}), "
+        f"L {_leakage(figures['leakage'])}, ${figures['usd_per_million'].value:.2f} per million, "
         f"accuracy {figures['accuracy'].value:.1%}"
     )
     yield f"  prices of {asked.prices}"
@@ -206,7 +229,9 @@ def _rows(outcome: Outcome) -> Iterator[tuple[str, Judged]]:
         yield "take", Judged(outcome.recommended, ())
     for name, judged in outcome.baselines.items():
         yield name, judged
-    for judged in outcome.front[:SHOWN]:
+    within = {judged.plan.placement for judged in outcome.front_within}
+    listed = sorted(outcome.listed, key=lambda judged: judged.plan.placement not in within)
+    for judged in listed[:SHOWN]:
         yield "", judged
 
 
@@ -214,10 +239,19 @@ def _over(judged: Judged) -> str:
     return ", ".join(name.removesuffix("_ms") for name in judged.exceeded)
 
 
-def _cells(plan: Plan) -> list[str]:
+def _leakage(figure: Figure) -> str:
+    interval = between("leakage", figure)
+    return f"{figure.value:.2f} ({interval})" if interval else f"{figure.value:.2f}"
+
+
+def _percentile(latency: str) -> str:
+    return latency.removeprefix("latency_").removesuffix("_ms")
+
+
+def _cells(plan: Plan, tail: str) -> list[str]:
     forms = {
         "latency_ms": ".1f",
-        "latency_p95_ms": ".1f",
+        tail: ".1f",
         "leakage": ".2f",
         "usd_per_million": ".2f",
         "accuracy": ".1%",
@@ -228,7 +262,9 @@ def _cells(plan: Plan) -> list[str]:
     return [f"{figures[k].value:{form}}{marks[figures[k].basis]}" for k, form in forms.items()]
 
 
-def _line(plan: Plan) -> dict[str, Any]:
+def _line(judged: Judged) -> dict[str, Any]:
+    plan = judged.plan
     values = {name: figure.value for name, figure in plan.figures.items()}
     bases = {f"{name}_basis": figure.basis for name, figure in plan.figures.items()}
-    return {"placement": str(plan.placement), **values, **bases}
+    exceeds = ", ".join(judged.exceeded)
+    return {"placement": str(plan.placement), "exceeds": exceeds, **values, **bases}

@@ -14,7 +14,7 @@ from experiments.errors import UserError
 from experiments.planning import OF_A_RUN
 from offloading.plan import Plan, PlanError
 
-SCHEMA = 2
+SCHEMA = 3
 OURS = ("offloading", "splitbench")
 MODELS = "splitbench.models"  # the only functions of ours that configurations name
 

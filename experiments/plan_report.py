@@ -101,7 +101,7 @@ def refreshed(plan: Path, found: Path, reporter: Reporter, own: Sequence[str] = 
 def _front(report: Report) -> set[str]:
     """Names of the plans that a plan file lists."""
     outcome = report.outcome
-    plans = [judged.plan for judged in outcome.front]
+    plans = [judged.plan for judged in outcome.listed]
     plans += [] if outcome.recommended is None else [outcome.recommended]
     return {str(plan.placement) for plan in plans}
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,7 @@ def ask(
     """The same of a configuration that is resolved already, perhaps with a profile at hand."""
     price_list(config["price"])
     scenario = only(scenario_of(config["scenario"], config["workload"]), config["only"])
+    config = with_starts(config, scenario)
     profile = profile or _profile(config, reporter)
     try:
         same_model([profile, *(t.profile for t in scenario.tiers if t.profile)])
@@ -94,6 +95,7 @@ def ask(
         )
         planner = Planner(scenario, profile, known.options, accuracy=known.accuracy)
         constraints = limits(config["limits"])
+        planner.check_runs(constraints)
         if constraints.at_least:
             profile.at(constraints.at_least)
         if config["minimise"] == "device_joules" or math.isfinite(constraints.device_joules):
@@ -101,6 +103,20 @@ def ask(
     except (ProfileError, TooManyError) as error:
         raise UserError(str(error)) from error
     return Question(config, planner, constraints, known, run_overrides(overrides))
+
+
+def with_starts(config: dict[str, Any], scenario: Scenario) -> dict[str, Any]:
+    """The configuration with the cold starts that were measured, for who reads the plan later."""
+    starts = {
+        tier.name: {"_target_": "offloading.tier.ColdStart", **asdict(tier.cold_start)}
+        for tier in scenario.tiers
+        if tier.cold_start is not None and tier.cold_start.basis != "assumed"
+    }
+    tiers = {
+        name: {**node, **({"cold_start": starts[name]} if name in starts else {})}
+        for name, node in config["scenario"]["tiers"].items()
+    }
+    return {**config, "scenario": {**config["scenario"], "tiers": tiers}}
 
 
 def price_list(node: dict[str, Any]) -> PriceList:

@@ -18,6 +18,7 @@ from experiments.errors import UserError
 from experiments.explain import sentence
 from experiments.leaderboard import write
 from offloading.carrying import Carrying
+from offloading.cold_starts import ColdStarts
 from offloading.profile import Profile
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ usage: splitbench profile [KEY=VALUE ...]
   runs=100 warmup=10         timed runs, and runs before them that are thrown away
   threads=1                  threads of torch
   carrying=true              time also what the runtime takes to carry messages here
+  cold=10                    start so many fresh interpreters of a function with the model, and time
+                             import, load and first request; 0 leaves it out
   --config-dir=DIR           a folder of yours with more models and data: DIR/model/mine.yaml
   out=profile.json           where to write
 
@@ -97,7 +100,8 @@ def profile_of(config: dict[str, Any], reporter: Reporter) -> Profile:
             seed=config["seed"],
             on_run=meter,
         )
-    return dataclasses.replace(found, carrying=carrying)
+    cold = _cold(config, cuttable, cuts, image, classes, reporter)
+    return dataclasses.replace(found, carrying=carrying, cold=cold)
 
 
 def _carrying(
@@ -131,6 +135,41 @@ def _carrying(
         reporter.say(f"plans will leave out what the runtime takes: {sentence(error)}")
         return None
     return carrying_of(found)
+
+
+def _cold(
+    config: dict[str, Any],
+    cuttable: "Cuttable",
+    cuts: Sequence["Cut"],
+    image: "Tensor",
+    classes: int,
+    reporter: Reporter,
+) -> ColdStarts | None:
+    """What cold starts take here; None where nobody asks.
+
+    Raises:
+        UserError: They cannot be measured.
+    """
+    from experiments.carrying import started
+    from offloading.runtime.errors import ArtefactError, RequestFailed
+
+    starts = config.get("cold", 0)
+    if isinstance(starts, bool) or not isinstance(starts, int) or starts < 0:
+        raise UserError(f"cold={starts!r}: want a whole number, at least 0")
+    if not starts:
+        return None
+    try:
+        return started(
+            cuttable,
+            cuts[0],
+            image,
+            model=config["model"],
+            classes=classes,
+            starts=starts,
+            reporter=reporter,
+        )
+    except (ArtefactError, RequestFailed) as error:
+        raise UserError(f"cold starts cannot be measured: {sentence(error)}") from error
 
 
 def image_shape_and_classes(config: dict[str, Any]) -> tuple[tuple[int, int, int], int]:
@@ -169,7 +208,7 @@ def profile_table(profile: Profile) -> Table:
         title=f"{profile.model} on {profile.machine.get('processor', 'this machine')}",
         caption=f"medians of {profile.whole_ms.n} interleaved runs, {profile.threads} thread(s); "
         f"whole model {profile.whole_ms.p50:.3g} ms, timed twice {apart:.2g} ms apart"
-        f"{_runtime(profile)}",
+        f"{_runtime(profile)}{_starts(profile)}",
     )
     table.add_column("cut", overflow="fold")
     for name in ("bytes", "head ms", "p95", "tail ms", "p95", "head + tail", "head memory"):
@@ -195,6 +234,19 @@ def _runtime(profile: Profile) -> str:
         return ""
     both = found.up_ms + found.down_ms
     return f"; the runtime takes {both:.3g} ms a request and {found.up_ms_per_mb:.3g} ms per MB"
+
+
+def _starts(profile: Profile) -> str:
+    found = profile.cold
+    if found is None:
+        return ""
+    parts = (
+        ("import", found.import_ms),
+        ("load", found.load_ms),
+        ("first request", found.first_ms),
+    )
+    told = ", ".join(f"{name} {ms.p50:,.0f} (p90 {ms.p90:,.0f})" for name, ms in parts)
+    return f"; {found.ready_ms.n} cold starts, ms: {found.ready_ms.p50:,.0f} until ready, {told}"
 
 
 def _processor() -> str:

@@ -67,7 +67,7 @@ def _tier(name: str, node: Mapping[str, Any]) -> Tier:
         profile = Profile.read(Path(node["profile"]))
     except ProfileError as error:
         raise UserError(f"scenario.tiers.{name}.profile: {error}") from error
-    return dataclasses.replace(tier, profile=profile, source=f"profile {node['profile']}")
+    return tier.with_profile(profile, f"profile {node['profile']}")
 
 
 def _hop(node: Mapping[str, Any]) -> Hop:

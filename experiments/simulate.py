@@ -23,11 +23,12 @@ from experiments.planning import composed
 from offloading.figure import weakest
 from offloading.scenario import ScenarioError
 from offloading.simulation import Autoscaling, Interval, Simulated, TierLoad, simulate
+from offloading.spread import TAILS
 
 SCHEMA = 1
 WIDTH = 140  # where there is no terminal to ask
 OF_THE_PLAN = ("workload", "scenario")
-PREDICTED = {"mean": "", "p50": "latency_ms", "p95": "latency_p95_ms"}
+PREDICTED = {"p50": "latency_ms", **{f"p{p}": f"latency_p{p}_ms" for p in TAILS}}
 HELP = """\
 Let requests come at random and wait, start what is cold, and pay for it: tails, cold starts, use of
 the machines, and money of one plan.

@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 
 from offloading.figure import Basis
 from offloading.plan import PhaseKind
+from offloading.spread import TAILS
 
 Array = NDArray[np.float64]
-P95 = 1.645  # standard deviations at which one of twenty normal values is larger
+NORMAL = np.array([[1.2816], [1.645], [2.3263]])  # standard deviations at the tails of a normal law
+P95 = float(NORMAL[TAILS.index(95), 0])
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Column:
         kind: What happens.
         where: Tier or hop.
         ms: Medians, ``(n,)``.
-        tail_ms: How much longer one in twenty takes.
+        late_ms: How much longer than that a request takes at each of `TAILS`, ``(tails, n)``.
         basis: What the times rest on.
         source: Where from.
     """
@@ -29,9 +31,15 @@ class Column:
     kind: PhaseKind
     where: str
     ms: Array
-    tail_ms: Array
+    late_ms: Array
     basis: Basis
     source: str = ""
+
+    @property
+    def tail_ms(self) -> Array:
+        """How much longer one in twenty takes, ``(n,)``."""
+        found: Array = self.late_ms[TAILS.index(95)]
+        return found
 
 
 def added(phases: Sequence[Column]) -> Array:
@@ -40,8 +48,8 @@ def added(phases: Sequence[Column]) -> Array:
 
 
 def root_of_squares(phases: Sequence[Column]) -> Array:
-    """How much longer one in twenty takes of all of them, if they are independent."""
-    return np.sqrt(_one_by_one(phase.tail_ms * phase.tail_ms for phase in phases))
+    """How much longer all of them take at each of `TAILS`, if they are independent."""
+    return np.sqrt(_one_by_one(phase.late_ms * phase.late_ms for phase in phases))
 
 
 def _one_by_one(arrays: Iterable[Array]) -> Array:
@@ -54,6 +62,7 @@ def _one_by_one(arrays: Iterable[Array]) -> Array:
 
 def spread_out(work: Sequence[Column]) -> Array:
     """Squared coefficient of variation of the time that work takes, from its tail."""
-    deviation = root_of_squares(work) / P95
+    tails = np.sqrt(_one_by_one(phase.tail_ms * phase.tail_ms for phase in work))
+    deviation = tails / P95
     found: Array = (deviation / np.maximum(added(work), 1e-9)) ** 2
     return found

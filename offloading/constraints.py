@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from offloading.costing import IMPOSSIBLE, Estimates
 from offloading.plan import Plan
 from offloading.profile import Profile
+from offloading.spread import TAILS, least_runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,7 @@ class Constraints:
 
     Attributes:
         deadline_ms: For `percentile` of the requests.
-        percentile: 50 or 95.
+        percentile: 50, 90, 95 or 99.
         leakage: Most L at any tier that is not trusted.
         usd_per_million: Most dollars for a million requests.
         accuracy_drop: Most loss of accuracy, as a share.
@@ -35,12 +36,33 @@ class Constraints:
     at_least: str | None = None
 
     def __post_init__(self) -> None:
-        if self.percentile not in (50, 95):
-            raise ValueError(f"percentile={self.percentile}: choose 50 or 95")
+        if self.percentile not in (50, *TAILS):
+            raise ValueError(f"percentile={self.percentile}: choose 50, 90, 95 or 99")
         for item in fields(self):
             value = getattr(self, item.name)
             if isinstance(value, float) and not value >= 0:
                 raise ValueError(f"{item.name}={value}: must not be negative")
+
+    @property
+    def latency(self) -> str:
+        """The estimate that the deadline is for."""
+        return "latency_ms" if self.percentile == 50 else f"latency_p{self.percentile}_ms"
+
+    @property
+    def tail(self) -> str:
+        """The percentile to show beside the median: that of the deadline, or the 95th."""
+        return "latency_p95_ms" if self.percentile == 50 else self.latency
+
+    @property
+    def least_runs(self) -> int:
+        """Runs that a profile needs for the percentile of the deadline, where there is one."""
+        free = math.isinf(self.deadline_ms) or self.percentile == 50
+        return 1 if free else least_runs(self.percentile)
+
+    @property
+    def none(self) -> bool:
+        """Whether there are no limits but what is possible."""
+        return self == Constraints(percentile=self.percentile)
 
     def met(self, found: Estimates, device_ends: NDArray[np.int64], place: int) -> "Met":
         """Which placements meet which limit.
@@ -50,15 +72,16 @@ class Constraints:
             device_ends: Place at which the device's part of each ends, ``(n,)``.
             place: Of the cut `at_least`; 0 where there is none.
         """
-        latency = found.latency_p95_ms if self.percentile == 95 else found.latency_ms
         limits: Met = {
             **{name: getattr(found, name) for name in IMPOSSIBLE},
-            "deadline_ms": latency <= self.deadline_ms,
+            "deadline_ms": np.ones_like(found.possible),
             "leakage": found.leakage <= self.leakage,
             "usd_per_million": found.usd_per_million <= self.usd_per_million,
             "accuracy_drop": found.accuracy_drop <= self.accuracy_drop,
             "at_least": device_ends >= place,
         }
+        if math.isfinite(self.deadline_ms):
+            limits["deadline_ms"] = getattr(found, self.latency) <= self.deadline_ms
         if math.isfinite(self.device_joules):
             limits["device_joules"] = found.device_joules <= self.device_joules
         return limits
@@ -87,7 +110,7 @@ class Constraints:
             if math.isfinite(getattr(self, name))
         ]
         if math.isfinite(self.deadline_ms):
-            limited.append("latency_p95_ms" if self.percentile == 95 else "latency_ms")
+            limited.append(self.latency)
         return (*limited, *IMPOSSIBLE)
 
     def words(self) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offloading.carrying import Carrying, between
-from offloading.column import P95, Column, added, root_of_squares, spread_out
+from offloading.column import NORMAL, P95, Column, added, root_of_squares, spread_out
 from offloading.enumeration import Candidates
 from offloading.figure import Figure, weakest
 from offloading.option import Option
@@ -18,13 +18,16 @@ from offloading.pricing import Use
 from offloading.profile import Profile
 from offloading.queueing import waits_ms
 from offloading.scenario import Hop, Scenario
+from offloading.spread import TAILS, least_runs
 from offloading.tier import Tier
 from splitbench.codecs.container import overhead
 from splitbench.release import TensorSpec
 
 Array = NDArray[np.float64]
+MAY_LACK = ("latency_p90_ms", "latency_p99_ms", "device_joules")  # figures of which nobody knows
 IMPOSSIBLE = ("memory", "load", "message", "functions")  # what no limit of a user can allow
-RARE = 0.05  # share of requests that the 95th percentile does not see
+SEEN = np.array([[0.90], [0.95], [0.99]])  # share of requests that are as fast as each of `TAILS`
+RARE = np.array([[0.10], [0.05], [0.01]])  # and of the others, which a percentile does not see
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class Estimates:
 
     Attributes:
         latency_ms: Median of a request, the mean over images that are sent and that are not.
-        latency_p95_ms: Of a request, phases taken as independent.
+        latency_p90_ms, latency_p95_ms, latency_p99_ms: Of a request, phases taken as independent;
+            NaN where a profile has too few runs for it (the 95th is given all the same).
         usd_per_million: Requests.
         leakage: L at the tier that sees most among those that are not trusted; 0 where none is.
         accuracy, accuracy_drop: Of the task.
@@ -46,7 +50,9 @@ class Estimates:
     """
 
     latency_ms: Array
+    latency_p90_ms: Array
     latency_p95_ms: Array
+    latency_p99_ms: Array
     usd_per_million: Array
     leakage: Array
     accuracy: Array
@@ -70,7 +76,7 @@ class Estimates:
         Raises:
             PlanError: It lacks a figure.
         """
-        told = {"device_joules": Figure(math.nan, "assumed"), **plan.figures}
+        told = {**dict.fromkeys(MAY_LACK, Figure(math.nan, "assumed")), **plan.figures}
         names = [item.name for item in fields(cls) if item.name not in IMPOSSIBLE]
         if missing := [name for name in names if name not in told]:
             raise PlanError(f"the plan {plan.placement} lacks {', '.join(missing)}")
@@ -125,9 +131,13 @@ class Costing:
         tails = phases if sends else here
         slow = total if sends else alone
         payload = share * self._of("payload_bytes", found) if sends else np.zeros(len(found))
+        p90, p95, p99 = np.where(share < RARE, alone, slow) + root_of_squares(tails)
+        unknown = np.full(len(found), np.nan)
         return Estimates(
             latency_ms=latency,
-            latency_p95_ms=np.where(share < RARE, alone, slow) + root_of_squares(tails),
+            latency_p90_ms=p90 if self.runs >= least_runs(90) else unknown,
+            latency_p95_ms=p95,
+            latency_p99_ms=p99 if self.runs >= least_runs(99) else unknown,
             usd_per_million=1e6 * self._usd(found, phases, share),
             leakage=self._leakage(found),
             accuracy=self._task(found, "accuracy", self.accuracy),
@@ -139,6 +149,12 @@ class Costing:
             message=self._accepted(found),
             functions=np.full(len(found), all(t.kind != "function" for t in found.route[:-1])),
         )
+
+    @cached_property
+    def runs(self) -> int:
+        """Behind the times of every part: the fewest of all profiles."""
+        own = [tier.profile for tier in self.scenario.tiers if tier.profile]
+        return min(each.whole_ms.n for each in (self.profile, *own))
 
     @cached_property
     def plain_bytes(self) -> Array:
@@ -169,13 +185,15 @@ class Costing:
             "compute",
             tier.name,
             measured * tier.factor,
-            profile.tails_ms[start, end] * tier.factor,
+            profile.late_ms[:, start, end] * tier.factor,
             basis,
             tier.source,
         )
 
     def _small(self, kind: PhaseKind, tier: Tier, ms: Array) -> Column:
-        return Column(kind, tier.name, ms * tier.factor, np.zeros_like(ms), tier.basis)
+        return Column(
+            kind, tier.name, ms * tier.factor, np.zeros((len(TAILS), len(ms))), tier.basis
+        )
 
     def _onwards(self, found: Candidates, k: int) -> list[Column]:
         """From tier k - 1 to tier k."""
@@ -185,7 +203,7 @@ class Costing:
         carried = self._carrying(near, far)
         if carried is None:
             return [way]
-        late = np.full(len(found), carried.late_ms)
+        late = carried.late_ms / P95 * np.broadcast_to(NORMAL, (len(TAILS), len(found)))
         return [way, _carry(where, carried.there_ms(sent), late, near, far)]
 
     def _at(self, found: Candidates, k: int, tier: Tier) -> list[Column]:
@@ -205,11 +223,11 @@ class Costing:
         if carried is None:
             return [way]
         back = np.full(len(found), carried.down_ms)
-        return [way, _carry(where, back, np.zeros(len(found)), near, far)]
+        return [way, _carry(where, back, np.zeros((len(TAILS), len(found))), near, far)]
 
     def _network(self, where: str, near: Tier, far: Tier, ms: Array) -> Column:
         link = self.scenario.hop(near, far).link
-        jitter = np.full(len(ms), P95 * link.jitter_ms)
+        jitter = link.jitter_ms * np.broadcast_to(NORMAL, (len(TAILS), len(ms)))
         return Column("network", where, ms, jitter, "assumed", link.name)
 
     def _carrying(self, near: Tier, far: Tier) -> Carrying | None:
@@ -224,11 +242,19 @@ class Costing:
         """Mean over requests of the time that cold starts take; a tail where they are common."""
         nothing = np.zeros(len(found))
         if tier.cold_start is None:
-            return Column("start", tier.name, nothing, nothing, tier.basis)
+            never = np.zeros((len(TAILS), len(found)))
+            return Column("start", tier.name, nothing, never, tier.basis)
         share = tier.cold_start.share(self._rate(found))
         each = tier.cold_start.start_ms(self.weight_bytes(found.starts(k), found.ends[:, k]))
         tail = np.where(share > RARE, (1 - share) * each, 0.0)
-        return Column("start", tier.name, share * each, tail, "assumed", "cold starts")
+        return Column(
+            "start",
+            tier.name,
+            share * each,
+            tail,
+            "assumed",
+            tier.cold_start.source or "cold starts",
+        )
 
     def _queue(self, found: Candidates, tier: Tier, *work: Column, shared: bool) -> Column:
         """Mean wait for a place on the tier."""
@@ -238,7 +264,7 @@ class Costing:
         busy = added(work)
         use = Use(busy_ms=busy, waiting_ms=0 * busy, rate_per_s=rate, start_ms=0 * busy)
         asked = (rate, busy, tier.pricing.servers(use), variability, spread_out(work))
-        wait, late = waits_ms(*asked, q=0.95)
+        wait, late = waits_ms(*asked, q=SEEN)
         with np.errstate(invalid="ignore"):  # where nobody keeps up, both are infinite
             tail = np.where(np.isfinite(wait), np.maximum(late - wait, 0.0), np.inf)
         return Column("queue", tier.name, wait, tail, "predicted", "queue")
@@ -332,9 +358,9 @@ def _within(start: NDArray[np.int64], end: NDArray[np.int64], profile: Profile) 
     return bool(((start > 0) & (end < len(profile.cuts) - 1)).any())
 
 
-def _carry(where: str, ms: Array, tail_ms: Array, near: Tier, far: Tier) -> Column:
+def _carry(where: str, ms: Array, late_ms: Array, near: Tier, far: Tier) -> Column:
     basis = weakest([near.basis, far.basis])
-    return Column("carry", where, ms, tail_ms, basis, "runtime on the loopback interface")
+    return Column("carry", where, ms, late_ms, basis, "runtime on the loopback interface")
 
 
 def _radio_watts(hop: Hop) -> float:

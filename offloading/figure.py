@@ -17,11 +17,14 @@ class Figure:
         basis: ``measured`` (here, or in a record), ``predicted`` (computed from measurements by a
             model) or ``assumed`` (at least one constant behind it was not measured).
         source: Where it is from, for a reader.
+        low, high: Its 95 % interval, where the source has one.
     """
 
     value: float
     basis: Basis
     source: str = ""
+    low: float | None = None
+    high: float | None = None
 
 
 def weakest(bases: Iterable[Basis]) -> Basis:

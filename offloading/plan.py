@@ -103,7 +103,8 @@ class Plan:
         scenario: Its name.
         model: The model's, as the profile has it.
         figures: ``latency_ms`` (median, the mean over images that are sent and that are not),
-            ``latency_p95_ms``, ``usd_per_million``, ``leakage``, ``accuracy``, ``accuracy_drop``,
+            ``latency_p90_ms``, ``latency_p95_ms``, ``latency_p99_ms`` (90 and 99 where the profile
+            has enough runs), ``usd_per_million``, ``leakage``, ``accuracy``, ``accuracy_drop``,
             ``payload_bytes``, ``device_joules`` (where power is known).
         phases: Of a request that is sent; their sum is its median latency.
     """

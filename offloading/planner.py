@@ -17,7 +17,7 @@ from offloading.enumeration import Candidates, candidates
 from offloading.figure import Basis, Figure, weakest
 from offloading.option import Option
 from offloading.plan import Phase, Placement, Plan, Segment
-from offloading.profile import Profile
+from offloading.profile import Profile, ProfileError
 from offloading.scenario import Scenario
 from offloading.tier import Tier
 
@@ -49,6 +49,9 @@ class Outcome:
     Attributes:
         recommended: The best placement within the limits; None where there is none.
         front: Placements that no other one beats in everything, by latency.
+        front_within: The same of the placements that keep all limits: nothing that keeps them, too,
+            beats one of these. It holds whatever of the front keeps them, and is the front where
+            there are no limits.
         baselines: What people do without a planner, by name, whether it is possible or not.
         considered: How many placements there are.
         within: How many of them keep each limit.
@@ -58,10 +61,17 @@ class Outcome:
 
     recommended: Plan | None
     front: tuple[Judged, ...]
+    front_within: tuple[Judged, ...]
     baselines: Mapping[str, Judged]
     considered: int
     within: Mapping[str, int]
     nearest: Mapping[str, float | None]
+
+    @property
+    def listed(self) -> tuple[Judged, ...]:
+        """The front, then what is on the front within the limits alone; each by latency."""
+        known = {judged.plan.placement for judged in self.front}
+        return (*self.front, *(j for j in self.front_within if j.plan.placement not in known))
 
 
 class Planner:
@@ -107,7 +117,8 @@ class Planner:
 
         Raises:
             ValueError: Not an objective.
-            ProfileError: The cut that must stay on the device was not profiled.
+            ProfileError: The cut that must stay on the device was not profiled, or the deadline is
+                for a percentile that needs more runs of the profile.
         """
         limits = constraints or Constraints()
         met = self._met(limits)
@@ -115,6 +126,7 @@ class Planner:
         return Outcome(
             recommended=None if best is None else self.plan(best),
             front=tuple(self._judged(index, met) for index in self.front),
+            front_within=tuple(self._judged(index, met) for index in self._front(_all(met))),
             baselines={name: self._judged(i, met) for name, i in self._baselines()},
             considered=sum(len(found) for found in self.routes),
             within={name: int(kept.sum()) for name, kept in met.items()},
@@ -124,13 +136,11 @@ class Planner:
     @cached_property
     def front(self) -> list[Index]:
         """Placements that no other one beats in everything, by latency."""
-        points = np.stack([self.joined(name) for name in OBJECTIVES], axis=1)
-        possible = self.joined("possible").astype(bool)
-        rows = np.flatnonzero(possible)
-        if not rows.size:
-            return []
-        kept = rows[moocore.is_nondominated(points[rows])]
-        return [self.index(int(i)) for i in kept[np.argsort(points[kept, 0], kind="stable")]]
+        return self._front(self.joined("possible").astype(bool))
+
+    def front_within(self, constraints: Constraints) -> list[Index]:
+        """Placements within the limits that no other one within them beats, by latency."""
+        return self._front(self.keeps(constraints))
 
     def joined(self, name: str) -> NDArray[np.float64]:
         """One estimate of all placements, routes one after the other."""
@@ -218,16 +228,40 @@ class Planner:
         """Names of the limits that a placement exceeds."""
         return self._judged(index, self._met(constraints)).exceeded
 
-    def dominating(self, index: Index) -> Index | None:
-        """A placement of the front that is nowhere worse, and somewhere better."""
+    def dominating(self, index: Index, constraints: Constraints) -> Index | None:
+        """A placement within the limits that is nowhere worse, and somewhere better."""
         own = self._point(index)
-        for other in self.front:
+        for other in self.front_within(constraints):
             point = self._point(other)
             if (point <= own).all() and (point < own).any():
                 return other
         return None
 
+    def check_runs(self, limits: Constraints) -> None:
+        """Refuse a deadline for a percentile that the profiles do not know.
+
+        Raises:
+            ProfileError: They have too few runs for it.
+        """
+        if self.costing.runs < limits.least_runs:
+            raise ProfileError(
+                f"a profile of {self.costing.runs} runs does not know the {limits.percentile}th "
+                f"percentile: make one with runs={limits.least_runs} or more, or take another "
+                "limits.percentile"
+            )
+
+    def _front(self, allowed: NDArray[np.bool_]) -> list[Index]:
+        """Of the placements that are allowed, those that no other of them beats, by latency."""
+        rows = np.flatnonzero(allowed)
+        if not rows.size:
+            return []
+        points = np.stack([self.joined(name)[rows] for name in OBJECTIVES], axis=1)
+        kept = np.flatnonzero(moocore.is_nondominated(points))
+        order = np.argsort(points[kept, 0], kind="stable")
+        return [self.index(int(row)) for row in rows[kept[order]]]
+
     def _met(self, limits: Constraints) -> Met:
+        self.check_runs(limits)
         place = self.profile.places[self.profile.at(limits.at_least).name] if limits.at_least else 0
         each = [
             limits.met(estimates, found.ends[:, 0], place)
@@ -249,10 +283,9 @@ class Planner:
         return ranked
 
     def _nearest(self, met: Met, limits: Constraints) -> dict[str, float | None]:
-        latency = "latency_p95_ms" if limits.percentile == 95 else "latency_ms"
         found: dict[str, float | None] = {}
         for name, kept in met.items():
-            value = latency if name == "deadline_ms" else name
+            value = limits.latency if name == "deadline_ms" else name
             if kept.all() or name in (*IMPOSSIBLE, "at_least"):
                 continue
             others = _all({other: m for other, m in met.items() if other != name})
@@ -342,7 +375,11 @@ class Planner:
             seen = Figure(values["leakage"], "predicted", "what follows from a trusted tier")
         figures = {
             "latency_ms": Figure(values["latency_ms"], times, "sum of the phases"),
-            "latency_p95_ms": Figure(values["latency_p95_ms"], times, "phases as independent"),
+            **{
+                name: Figure(values[name], times, "phases as independent")
+                for name in ("latency_p90_ms", "latency_p95_ms", "latency_p99_ms")
+                if not math.isnan(values[name])
+            },
             "usd_per_million": Figure(values["usd_per_million"], "assumed", "list prices"),
             "leakage": seen,
             "accuracy": option.accuracy if option else self.accuracy,

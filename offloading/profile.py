@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offloading.carrying import Carrying
-from offloading.spread import Spread
+from offloading.cold_starts import ColdStarts
+from offloading.spread import TAILS, Spread
 
 SCHEMA = 1
 
@@ -63,6 +64,7 @@ class Profile:
         again_ms: The same once more: how far two equal things differ here.
         measured: Whether the times were taken on the machine; otherwise they were derived.
         carrying: What the runtime takes here to carry messages; None where nobody measured it.
+        cold: What it takes here to start a function that runs the model; None likewise.
     """
 
     model: str
@@ -74,6 +76,7 @@ class Profile:
     again_ms: Spread
     measured: bool = True
     carrying: Carrying | None = None
+    cold: ColdStarts | None = None
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -121,11 +124,17 @@ class Profile:
         return found
 
     @cached_property
-    def tails_ms(self) -> NDArray[np.float64]:
-        """How much longer one run in twenty takes than the median, of every segment."""
-        heads = np.array([cut.head_ms.p95 / max(cut.head_ms.p50, 1e-9) for cut in self.cuts])
-        ends = np.array([cut.tail_ms.p95 / max(cut.tail_ms.p50, 1e-9) for cut in self.cuts])
-        share = np.full((len(self.cuts),) * 2, self.whole_ms.p95 / self.whole_ms.p50)
+    def late_ms(self) -> NDArray[np.float64]:
+        """How much longer than its median a segment takes at `TAILS`, ``(tails, cuts, cuts)``."""
+        return np.stack([self._late_ms(percentile) for percentile in TAILS])
+
+    def _late_ms(self, percentile: int) -> NDArray[np.float64]:
+        heads, ends = (
+            np.array([each.at(percentile) / max(each.p50, 1e-9) for each in times])
+            for times in ([c.head_ms for c in self.cuts], [c.tail_ms for c in self.cuts])
+        )
+        whole = self.whole_ms.at(percentile) / self.whole_ms.p50
+        share = np.full((len(self.cuts),) * 2, whole)
         share[0, 1:-1], share[1:-1, -1] = heads[1:-1], ends[1:-1]
         found: NDArray[np.float64] = self.segments_ms * (share - 1)
         return found
@@ -157,9 +166,10 @@ class Profile:
                     "whole_ms": Spread(**raw["whole_ms"]),
                     "again_ms": Spread(**raw["again_ms"]),
                     "carrying": Carrying(**raw["carrying"]) if raw.get("carrying") else None,
+                    "cold": ColdStarts.from_dict(raw["cold"]) if raw.get("cold") else None,
                 }
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ProfileError(f"not a profile: {error}") from error
         except ValueError as error:
             raise ProfileError(str(error)) from error

@@ -17,7 +17,7 @@ from offloading.plan import Placement
 from offloading.planner import Planner
 from offloading.profile import Profile
 from offloading.scenario import Hop, Scenario
-from offloading.tier import Tier
+from offloading.tier import ColdStart, Tier
 from offloading.workload import Hastened
 
 SHARE = 0.3
@@ -126,10 +126,17 @@ def _tiers(tier: Tier, factor: float) -> Iterator[tuple[str, Tier]]:
         if _is_given(getattr(tier, name)):
             yield name, _times(tier, name, factor)
     if tier.cold_start is not None:
-        for item in dataclasses.fields(tier.cold_start):
-            value = getattr(tier.cold_start, item.name) * factor
-            start = dataclasses.replace(tier.cold_start, **{item.name: value})
-            yield f"cold start {item.name}", dataclasses.replace(tier, cold_start=start)
+        for name in _assumed_of(tier.cold_start):
+            value = getattr(tier.cold_start, name) * factor
+            start = dataclasses.replace(tier.cold_start, **{name: value})
+            yield f"cold start {name}", dataclasses.replace(tier, cold_start=start)
+
+
+def _assumed_of(start: ColdStart) -> tuple[str, ...]:
+    """Numbers of a cold start that nobody measured."""
+    if start.basis == "assumed":
+        return ("fixed_ms", "load_mb_per_s", "keep_alive_s")
+    return ("keep_alive_s",)
 
 
 def _hops(hop: Hop, factor: float) -> Iterator[tuple[str, Hop]]:

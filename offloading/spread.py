@@ -1,10 +1,24 @@
 """How long something takes, in a few numbers."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+TAILS = (90, 95, 99)  # percentiles of which plans speak, beside the median
+BEYOND = 2  # slower runs that a percentile needs; with fewer it is hardly more than the slowest
+
+
+def least_runs(percentile: int) -> int:
+    """Runs from which a percentile may be read: `BEYOND` of them are expected to be slower.
+
+    Example:
+        >>> [least_runs(percentile) for percentile in TAILS]
+        [20, 40, 200]
+    """
+    return math.ceil(100 * BEYOND / (100 - percentile))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +29,7 @@ class Spread:
         p50: Median.
         p90: Exceeded by one run in ten.
         p95: By one in twenty.
-        p99: By one in a hundred; of fewer than a hundred runs it is hardly more than the slowest.
+        p99: By one in a hundred; `least_runs` says of how many it may be read.
         mean: Arithmetic mean.
         n: Runs behind it, >= 1.
     """
@@ -45,6 +59,11 @@ class Spread:
         p50, p90, p95, p99 = (float(np.quantile(values, q)) for q in (0.5, 0.9, 0.95, 0.99))
         mean = float(values.mean())
         return cls(p50=p50, p90=p90, p95=p95, p99=p99, mean=mean, n=int(values.size))
+
+    def at(self, percentile: int) -> float:
+        """One of `TAILS`."""
+        found: float = getattr(self, f"p{percentile}")
+        return found
 
     def scaled(self, factor: float) -> "Spread":
         """The same on a machine that takes so many times as long."""

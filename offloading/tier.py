@@ -1,7 +1,7 @@
 """A place where a segment of a model can run."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar, get_args
 
 import numpy as np
@@ -21,20 +21,28 @@ class ColdStart:
 
     Attributes:
         fixed_ms: Until the runtime is there: container, interpreter, libraries.
-        load_mb_per_s: At which weights are read, in 10^6 bytes, > 0.
+        load_mb_per_s: At which weights are read, in 10^6 bytes, > 0; None where `fixed_ms` has the
+            time for them, too.
         keep_alive_s: How long an idle instance is kept, > 0.
+        basis: What `fixed_ms` and `load_mb_per_s` rest on.
+        source: Where they are from, for a reader.
     """
 
     fixed_ms: float
-    load_mb_per_s: float
+    load_mb_per_s: float | None
     keep_alive_s: float
+    basis: Basis = "assumed"
+    source: str = ""
 
     def __post_init__(self) -> None:
-        if not (self.fixed_ms >= 0 and self.load_mb_per_s > 0 and self.keep_alive_s > 0):
+        loads = self.load_mb_per_s is None or self.load_mb_per_s > 0
+        if not (self.fixed_ms >= 0 and loads and self.keep_alive_s > 0):
             raise ValueError(f"{self}: want fixed_ms >= 0, a rate and a time above 0")
 
     def start_ms(self, weight_bytes: Values) -> Values:
         """Time of one cold start."""
+        if self.load_mb_per_s is None:
+            return self.fixed_ms + 0 * weight_bytes
         return self.fixed_ms + weight_bytes / (self.load_mb_per_s * 1000)
 
     def share(self, rate_per_s: Values) -> Values:
@@ -90,6 +98,24 @@ class Tier:
             raise ValueError(f"{self.name}: want most_message_bytes above 0")
         if self.kind == "device" and not self.trusted:
             raise ValueError(f"{self.name}: the user's own device is always trusted")
+
+    def with_profile(self, profile: Profile, source: str) -> "Tier":
+        """The same with what was measured on it: times, and cold starts where there are any.
+
+        A cold start builds the whole model whatever part of it the tier runs, so that the time for
+        the whole holds for every segment. How long instances are kept stays as it was.
+        """
+        start = self.cold_start
+        if start is not None and profile.cold is not None:
+            start = ColdStart(
+                fixed_ms=profile.cold.start_ms * self.pricing.stretch,
+                load_mb_per_s=None,
+                keep_alive_s=start.keep_alive_s,
+                basis="measured" if self.pricing.stretch == 1 else "predicted",
+                source=f"{profile.cold.ready_ms.n} fresh interpreters on the tier's own machine, "
+                "without what a platform does before them",
+            )
+        return replace(self, profile=profile, cold_start=start, source=source)
 
     @property
     def factor(self) -> float:

@@ -6,11 +6,12 @@ from itertools import pairwise
 
 from experiments.plan_page.report import Report
 from experiments.plan_page.words import LIMITS, NAMES, value
+from offloading.constraints import Constraints
 from offloading.figure import Figure, weakest
 from offloading.plan import Phase, Plan
 from offloading.sensitivity import SHARE
 
-TILES = ("latency_ms", "latency_p95_ms", "leakage", "usd_per_million", "accuracy", "device_joules")
+TILES = ("leakage", "usd_per_million", "accuracy", "device_joules")
 CALLED = {"compute": "computes", "encode": "encodes", "decode": "decodes"}
 WAITS = {"queue": "waits", "start": "starts"}
 HOPPING = {"network": "network", "carry": "sends and receives"}
@@ -82,9 +83,10 @@ def _nearest(name: str, found: float | None) -> str:
     return f"Of {limit}: at least {value(figure, found)}, while all the other limits are kept."
 
 
-def tiles(plan: Plan) -> list[tuple[str, str, Figure]]:
+def tiles(plan: Plan, limits: Constraints) -> list[tuple[str, str, Figure]]:
     """Name, key and figure of what the plan comes to."""
-    return [(NAMES[name], name, plan.figures[name]) for name in TILES if name in plan.figures]
+    names = ("latency_ms", limits.tail, *TILES)
+    return [(NAMES[name], name, plan.figures[name]) for name in names if name in plan.figures]
 
 
 def strip(report: Report, plan: Plan) -> list[Part]:

@@ -20,6 +20,7 @@ AXES = {
     "leakage": "leakage L",
     "usd_per_million": "$ per million requests",
 }
+WITHIN = "var(--s3)"
 Array = NDArray[np.float64]
 
 
@@ -48,6 +49,9 @@ def _drawing(report: Report, across: str, *, tint: str) -> Drawing:
         )
     )  # fmt: skip
     figure.add_trace(_front(report, across, tint))
+    limited = not report.asked.constraints.none
+    if limited:
+        figure.add_trace(_within(report, across))
     signs = _baselines(report, figure, across)
     _stars(report, figure, across)
     low, high = points[:, 0].min(), points[:, 0].max()
@@ -68,6 +72,7 @@ def _drawing(report: Report, across: str, *, tint: str) -> Drawing:
         keys=(
             Key(f"a placement{_thinned(len(rows))}", "var(--quiet)"),
             Key("on the front of all four objectives", "var(--s2)"),
+            *((Key("on the front within the limits", WITHIN, open=True),) if limited else ()),
             Key("recommended", "var(--ink)", "★"),
             Key("knee", "var(--ink)", "◇"),
             *(Key(name, "var(--s4)", sign) for sign, name in signs),
@@ -109,6 +114,19 @@ def _front(report: Report, across: str, tint: str) -> go.Scatter:
                 "outlinewidth": 0,
             },
         },
+        text=[safe(told(plan)) for plan in plans],
+        hovertemplate="%{text}<extra></extra>",
+    )
+
+
+def _within(report: Report, across: str) -> go.Scatter:
+    """Rings around what keeps all limits and is beaten by nothing that keeps them, too."""
+    plans = [judged.plan for judged in report.outcome.front_within]
+    return go.Scatter(
+        **_at(plans, across),
+        name="front within the limits",
+        mode="markers",
+        marker={"symbol": "circle-open", "size": 13, "color": WITHIN, "line": {"width": 2}},
         text=[safe(told(plan)) for plan in plans],
         hovertemplate="%{text}<extra></extra>",
     )

@@ -22,7 +22,7 @@ def why_not(report: Report, index: Index) -> str:
     exceeded = planner.exceeded(index, report.asked.constraints)
     if exceeded:
         return "exceeds " + "; ".join(_exceeds(report, plan, name) for name in exceeded)
-    other = planner.dominating(index)
+    other = planner.dominating(index, report.asked.constraints)
     if other is not None and other != chosen:
         return f"dominated by {planner.placement(other)}: {_better(report, index, other)}"
     if chosen is None:
@@ -78,7 +78,7 @@ def _exceeds(report: Report, plan: Plan, name: str) -> str:
         return f"{LIMITS[name]} (up to {limits.at_least})"
     figure = name
     if name == "deadline_ms":
-        figure = "latency_p95_ms" if limits.percentile == 95 else "latency_ms"
+        figure = limits.latency
     has, limit = value(figure, plan.figures[figure].value), value(figure, getattr(limits, name))
     return f"{LIMITS[name]}: {has}, limit {limit}"
 

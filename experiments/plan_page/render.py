@@ -32,7 +32,7 @@ from offloading.planner import Outcome
 from offloading.sensitivity import SHARE, Change, shaken
 
 HERE = "experiments.plan_page"
-COLUMNS = ("latency_ms", "latency_p95_ms", "leakage", "usd_per_million", "accuracy")
+SHOWN = 15  # plans of the front within the limits
 
 
 def render(
@@ -60,12 +60,12 @@ def render(
     report = Report(asked, outcome, tuple(doubts), minimise)
     since = checks or Checks()
     drawn = [d for d in _drawings(report, since) if d is not None]
-    chosen = outcome.recommended
+    chosen, limits = outcome.recommended, asked.constraints
     return _template().render(
         report=report,
         headline=answer.headline(report),
         reasons=answer.reasons(report),
-        tiles=[] if chosen is None else answer.tiles(chosen),
+        tiles=[] if chosen is None else answer.tiles(chosen, limits),
         strip=[] if chosen is None else answer.strip(report, chosen),
         checks=since,
         policies=[] if since.adapted is None else list(policies.rows(since.adapted)),
@@ -79,7 +79,8 @@ def render(
             (report.planner.plan(index), why_not(report, index)) for index in alternatives(report)
         ],
         constants=list(constants(report)),
-        columns=COLUMNS,
+        columns=("latency_ms", limits.tail, "leakage", "usd_per_million", "accuracy"),
+        shown=SHOWN,
         figures={
             d.name: Markup(embedded(d.figure.to_plotly_json()))  # noqa: S704  # <, >, & are escaped
             for d in drawn
@@ -112,6 +113,7 @@ def _template() -> Template:
     )
     environment.globals.update(
         value=words.value,
+        between=words.between,
         over=words.over,
         ranking=words.ranking,
         short=words.short,

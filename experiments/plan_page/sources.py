@@ -111,10 +111,11 @@ def _tier(tier: Tier) -> Iterator[Constant]:
     yield Constant(tier.name, "price", _pricing(tier.pricing), "assumed", "price list")
     if tier.cold_start is not None:
         start = tier.cold_start
-        told = (
-            f"{start.fixed_ms:g} ms and {start.load_mb_per_s:g} MB/s, kept {start.keep_alive_s:g} s"
-        )
-        yield Constant(tier.name, "cold start", told, "assumed", said)
+        loading = "" if start.load_mb_per_s is None else f" and {start.load_mb_per_s:g} MB/s"
+        told = f"{start.fixed_ms:g} ms{loading}"
+        yield Constant(tier.name, "cold start", told, start.basis, start.source or said)
+        kept = f"{start.keep_alive_s:g} s"
+        yield Constant(tier.name, "idle instances are kept", kept, "assumed", said)
     if math.isfinite(tier.most_message_bytes):
         most = f"{tier.most_message_bytes:,.0f}"
         yield Constant(tier.name, "longest message, bytes", most, "assumed", said)

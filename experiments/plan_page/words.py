@@ -16,7 +16,9 @@ MEANS: dict[Basis, str] = {
 }
 NAMES = {
     "latency_ms": "median latency",
+    "latency_p90_ms": "90th percentile",
     "latency_p95_ms": "95th percentile",
+    "latency_p99_ms": "99th percentile",
     "leakage": "leakage L",
     "usd_per_million": "$ per million requests",
     "accuracy": "accuracy",
@@ -71,6 +73,13 @@ def dollars(number: float) -> str:
 def marked(name: str, figure: Figure) -> str:
     """The same with its mark, for plain text."""
     return value(name, figure.value) + MARKS[figure.basis]
+
+
+def between(name: str, figure: Figure) -> str:
+    """The 95 % interval of a figure; empty where it has none."""
+    if figure.low is None or figure.high is None:
+        return ""
+    return f"{value(name, figure.low)} to {value(name, figure.high)}"
 
 
 def over(exceeded: Iterable[str]) -> str:

@@ -114,7 +114,7 @@ def _located(node: Mapping[str, Any], trusted: Sequence[str]) -> Any:
     if not isinstance(path, str) or not _is_in(path, trusted):
         raise ArtefactError(
             f"the artefact names {path!r}, which is in none of {', '.join(trusted)}: "
-            "name its module with --trust if you know it"
+            "trust its module if you know it: trust=[MODULE]"
         )
     module, _, name = path.rpartition(".")
     if name.startswith("_"):

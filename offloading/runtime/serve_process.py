@@ -1,6 +1,5 @@
 """The process behind an address: ``python -m offloading.runtime.serve_process DIR``."""
 
-import argparse
 import json
 import os
 import signal
@@ -14,7 +13,7 @@ import torch
 from offloading.runtime import wire
 from offloading.runtime.artefact import MANIFEST
 from offloading.runtime.errors import ArtefactError
-from offloading.runtime.options import parser
+from offloading.runtime.options import Options
 from offloading.runtime.segments import load_stage
 from offloading.runtime.server import Access, Server, is_local
 from offloading.runtime.transport import Credentials, GrpcTransport
@@ -23,11 +22,11 @@ from offloading.runtime.worker import Worker
 Say = Callable[[str], object]
 
 
-def serve(options: argparse.Namespace, *, say: Say, warn: Say) -> None:
+def serve(options: Options, *, say: Say, warn: Say) -> None:
     """Serve until the process is told to end (SIGINT, SIGTERM).
 
     Args:
-        options: Of `options.parser`.
+        options: What it was told.
         say: Given one line when requests are taken: a JSON object with ``address``, ``plan``,
             ``segment``, ``pid``.
         warn: Given a sentence where anybody on the network may read or ask.
@@ -37,15 +36,13 @@ def serve(options: argparse.Namespace, *, say: Say, warn: Say) -> None:
         OSError: A file cannot be read, or the address is taken.
         ValueError: An option does not make sense.
     """
-    if options.threads < 1:
-        raise ValueError(f"--threads {options.threads}: at least 1")
     torch.set_num_threads(options.threads)
     host = f"[{options.host}]" if ":" in options.host else options.host
     address = options.address or f"{host}:{options.port}"
     access = Access(token=_token(options.token_file), certificate=options.cert, key=options.key)
     if not is_local(address) and (access.certificate is None or access.token is None):
-        warn(f"{address} is open to others: without --cert all is sent in clear, without "
-             "--token-file anybody may ask\n")  # fmt: skip
+        warn(f"{address} is open to others: without cert all is sent in clear, without "
+             "token_file anybody may ask\n")  # fmt: skip
     worker = _worker(options)
     server = Server(worker, address, access)
     ending = threading.Event()
@@ -64,7 +61,7 @@ def serve(options: argparse.Namespace, *, say: Say, warn: Say) -> None:
     server.stop()
 
 
-def _worker(options: argparse.Namespace) -> Worker:
+def _worker(options: Options) -> Worker:
     if not (options.folder / MANIFEST).exists() and (options.folder / "segment1").is_dir():
         raise ArtefactError(f"serve one segment: {options.folder / 'segment1'}, or one after it")
     stage = load_stage(options.folder, trust=options.trust, device=options.device)
@@ -86,7 +83,7 @@ def _token(path: Path | None) -> str | None:
     return None if path is None else path.read_text(encoding="utf-8").strip()
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: Options) -> int:
     """Serve; a mistake ends in one sentence on the error output and exit code 2."""
 
     def say(text: str) -> None:
@@ -102,4 +99,4 @@ def run(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(parser(prog=f"python -m {__spec__.name}", description="serves").parse_args()))
+    sys.exit(run(Options.of(sys.argv[1:])))

@@ -52,7 +52,7 @@ def timed_by_operations(path):
             ms = cut[f"{side}_flops"] / total / 3
             cut[f"{side}_ms"] |= dict.fromkeys(("p50", "p90", "p95", "p99", "mean"), ms)
     for name in ("whole_ms", "again_ms"):
-        found[name] |= dict.fromkeys(("p50", "p90", "p95", "p99", "mean"), 1 / 3)
+        found[name] |= {**dict.fromkeys(("p50", "p90", "p95", "p99", "mean"), 1 / 3), "n": 40}
     path.write_text(json.dumps(found))
 
 
@@ -128,6 +128,17 @@ def test_what_must_stay_on_the_device_stays_there(profile, tmp_path, capsys, cut
     assert found["refused"] == {name: ["at_least"] for name in shallow}
     said = " ".join(capsys.readouterr().out.split())
     assert f"(up to {cut} on the device)" in said
+
+
+def test_what_only_those_beat_that_exceed_a_limit_is_on_the_menu(profile, tmp_path):
+    made = planned(profile, tmp_path / "strict", 50.0, "limits.at_least=normalize")
+    raw = json.loads(Path(made).read_text())
+    names = [name_of(plan) for plan in raw["plans"]]
+    hidden = {names[place] for place in {*raw["front_within"]} - {*raw["front"]}}
+    assert hidden, "the test needs such plans"
+    code, found = adapted([made], tmp_path, "duration_s=20")
+    assert code == 0
+    assert {plan["name"] for plan in found["plans"]} == {names[i] for i in raw["front_within"]}
 
 
 @pytest.mark.parametrize("limit", ["accuracy_drop=0", "usd_per_million=0", "device_joules=0.02"])

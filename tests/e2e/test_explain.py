@@ -51,8 +51,8 @@ def test_tells_phases_with_what_they_rest_on(folder, capsys):
 def test_says_why_not_a_placement_by_its_number_and_by_its_parts(folder, capsys):
     lines = pd.read_csv(folder / "front.csv")
     number = 1 + int(lines.index[lines["kind"] == "send raw image to the cloud"][0])
-    whys = ["--why", str(number), "--why", "camera > edge @ relu1 : undefended"]
-    assert main(["explain", str(folder / "plan.json"), *whys]) == 0
+    why = f"why=[{number},'camera > edge @ relu1 : undefended']"
+    assert main(["explain", str(folder / "plan.json"), why]) == 0
     told = capsys.readouterr().out
     assert lines.loc[number - 1, "placement"] in told
     assert "exceeds leakage: 1.00, limit 0.95" in told.lower()
@@ -82,17 +82,19 @@ def test_writes_the_report_again_with_what_was_measured_since(folder, tmp_path, 
     about = {"requests": 9, "backend": "formula", "same_ms": 0.1}
     (tmp_path / "measured.json").write_text(json.dumps({"schema": 1, "plans": [plan], **about}))
     assert raw["limits"] == "L <= 0.95, up to relu1 on the device"
-    assert main(["explain", str(tmp_path / "plan.json"), "--report"]) == 0
+    assert main(["explain", str(tmp_path / "plan.json"), "report=true"]) == 0
     assert 'id="checks"' in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--why", "99999"], "front.csv has the lines 1 to"),
-        (["--why", "0"], "front.csv has the lines 1 to"),
-        (["--why", "camera > moon @ relu1 : undefended"], "routes are camera, "),
-        (["--why", "camera > edge @ relu9 : undefended"], "no placement over camera > edge"),
+        (["why=99999"], "front.csv has the lines 1 to"),
+        (["why=0"], "front.csv has the lines 1 to"),
+        (["why='camera > moon @ relu1 : undefended'"], "routes are camera, "),
+        (["why='camera > edge @ relu9 : undefended'"], "no placement over camera > edge"),
+        (["--why", "7"], "write why=VALUE"),
+        (["wyh=7"], "did you mean 'why'"),
     ],
 )
 def test_mistakes_end_in_one_sentence(folder, capsys, words, said):
@@ -103,7 +105,7 @@ def test_mistakes_end_in_one_sentence(folder, capsys, words, said):
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", '{"schema": 7}', '{"schema": 2, "config": {}, "run": [], "profile": {}}']
+    "text", ["{", "[]", '{"schema": 7}', '{"schema": 3, "config": {}, "run": [], "profile": {}}']
 )
 def test_what_is_no_plan_is_refused(tmp_path, capsys, text):
     (tmp_path / "plan.json").write_text(text)
@@ -112,7 +114,5 @@ def test_what_is_no_plan_is_refused(tmp_path, capsys, text):
 
 
 def test_help_says_what_there_is(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["explain", "--help"])
-    assert stopped.value.code == 0
-    assert "--why" in capsys.readouterr().out
+    assert main(["explain", "--help"]) == 0
+    assert "why=7" in capsys.readouterr().out

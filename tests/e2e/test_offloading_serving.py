@@ -4,16 +4,21 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
-from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import torch
 from commands import command, environment
 
+from experiments.compose import configured, plain, without
+from experiments.export import OWN
+from experiments.serve import options_of
 from offloading.runtime.artefact import folder_of, read_manifest
 from offloading.runtime.client import Client
 from offloading.runtime.errors import RequestFailed
+from offloading.runtime.options import Options
 from offloading.runtime.process import ServerProcess
 from offloading.runtime.segments import load_stage
 from splitbench.rng import stream
@@ -26,7 +31,7 @@ def plan(splitbench, tmp_path_factory):
     """A plan as a user exports it, of a model that is trained for it."""
     root = tmp_path_factory.mktemp("export")
     words = ["debug=smoke", "cuts=[relu3]", "codec=float16", f"paths.runs={root}/runs"]
-    done = splitbench("export", *words, "--out", f"{root}/plan")
+    done = splitbench("export", *words, f"out={root}/plan")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["plan"] == read_manifest(folder_of(root / "plan", 0)).deployed.id
@@ -36,7 +41,7 @@ def plan(splitbench, tmp_path_factory):
 
 def test_what_is_served_answers_from_another_process_and_ends_on_ctrl_c(plan, tmp_path):
     address = f"unix:{tmp_path}/s"
-    words = command("serve", str(folder_of(plan, 1)), "--address", address)
+    words = command("serve", str(folder_of(plan, 1)), f"address={address}")
     with subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, text=True) as server:
         try:
             ready = json.loads(server.stdout.readline())
@@ -87,14 +92,21 @@ def test_a_server_that_is_killed_in_the_middle_of_a_request_fails_it(plan, tmp_p
 
 
 MISTAKES = {
-    "no folder": (["export", "debug=smoke", "cuts=[relu1]"], "--out"),
-    "many cuts": (["export", "debug=smoke", "--out", "x"], "say where to cut"),
-    "two ways to cut": (["export", "segments=[relu1]", "cuts=[relu1]", "--out", "x"], "leave cuts"),
-    "another policy": (["export", "cuts=[relu1]", "on_failure=hope", "--out", "x"], "local_exit"),
-    "no such cut": (["export", "cuts=[relu9]", "--out", "x"], "did you mean 'relu"),
-    "an unknown key": (["export", "cutz=[relu9]", "--out", "x"], "cutz"),
+    "no folder": (["export", "debug=smoke", "cuts=[relu1]"], "out=DIR"),
+    "many cuts": (["export", "debug=smoke", "out=x"], "say where to cut"),
+    "two ways to cut": (["export", "segments=[relu1]", "cuts=[relu1]", "out=x"], "leave cuts"),
+    "another policy": (["export", "cuts=[relu1]", "on_failure=hope", "out=x"], "local_exit"),
+    "no such cut": (["export", "cuts=[relu9]", "out=x"], "did you mean 'relu"),
+    "an unknown key": (["export", "cutz=[relu9]", "out=x"], "cutz"),
+    "an option of a run": (["export", "cuts=[relu1]", "--out", "x"], "--out"),
+    "no list of modules": (["export", "cuts=[relu1]", "out=x", "trust=mine"], "trust=[my_package]"),
     "no artefact": (["serve", "nowhere"], r"cannot read"),
-    "half a certificate": (["serve", "nowhere", "--cert", "c.pem"], "needs its key"),
+    "half a certificate": (["serve", "nowhere", "cert=c.pem"], "needs its key"),
+    "no segment": (["serve", "port=50051"], "first name a segment"),
+    "a dash": (["serve", "nowhere", "--token-file", "t"], "write token_file=VALUE"),
+    "an unknown setting": (["serve", "nowhere", "prot=1"], "did you mean 'port'"),
+    "no number": (["serve", "nowhere", "port=high"], "port='high': want a whole number"),
+    "no computing": (["serve", "nowhere", "parallel=0"], "parallel=0: want a whole number"),
 }
 
 
@@ -111,10 +123,42 @@ def test_a_mistake_is_one_sentence(mistake, tmp_path, monkeypatch, capsys):
     assert said in line
 
 
-@pytest.mark.parametrize("word", ["export", "serve"])
+@pytest.mark.parametrize("word", ["export", "serve", "explain"])
 def test_a_command_says_what_it_does(word, capsys):
     from experiments.cli import main
 
-    with suppress(SystemExit):
-        assert main([word, "--help"]) == 0
+    assert main([word, "--help"]) == 0
     assert f"usage: splitbench {word}" in capsys.readouterr().out
+
+
+def test_settings_of_a_server_are_those_that_a_process_understands(tmp_path):
+    said = options_of(tmp_path, plain(configured("serve", [])))
+    assert said == Options.of([str(tmp_path)]) == Options(folder=tmp_path)
+    words = ["port=5", "token_file=t", "next=a:1", "trust=[one,two]", "threads=2", "parallel=3"]
+    flags = ["--port", "5", "--token-file", "t", "--next", "a:1", "--trust", "one", "--trust"]
+    flags += ["two", "--threads", "2", "--parallel", "3"]
+    said = options_of(tmp_path, plain(configured("serve", words)))
+    assert said == Options.of([str(tmp_path), *flags])
+    assert said.trust == ("one", "two")
+
+
+def test_a_server_reads_the_settings_of_ones_own_folder(tmp_path):
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local" / "default.yaml").write_text("# @package _global_\ncert: c.pem\nport: 7\n")
+    own = f"--config-dir={tmp_path}"
+    said = options_of(tmp_path, plain(configured("serve", [own])))
+    assert (said.cert, said.port) == (Path("c.pem"), 7)
+    assert options_of(tmp_path, plain(configured("serve", [own, "port=8"]))).port == 8
+
+
+def test_an_export_is_a_run_with_settings_of_its_own():
+    found = plain(configured("export", ["debug=smoke", "defense=quantization", "defense.bits=4"]))
+    run = plain(configured("run", ["debug=smoke", "defense=quantization", "defense.bits=4"]))
+    assert without(found, *OWN) == run
+
+
+def test_a_process_that_serves_does_not_wait_for_hydra():
+    code = "import offloading.runtime.options, sys; sys.exit('hydra' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    code = "import offloading.runtime.serve_process, sys; sys.exit('hydra' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -53,7 +53,19 @@ def test_writes_a_plan_that_can_be_read_and_a_front(profile, tmp_path, capsys):
     page = (tmp_path / "report.html").read_text()
     assert divided.partition(": ")[2] in page
     lines = pd.read_csv(tmp_path / "front.csv")
-    assert (lines["kind"] == "front").sum() >= len(plans) - 1 > 0
+    listed = lines[lines["kind"].isin(["front", "within limits"])]
+    assert (lines["kind"] == "front").sum() == len(found["front"]) > 0
+    assert [*listed["placement"]] == [str(plan.placement) for plan in plans]
+    assert [*listed.index[listed["exceeds"].isna()]] == sorted(found["front_within"])
+    assert found["recommended"] in found["front_within"]
+    measured = [plan for plan in plans if plan.figures["leakage"].low is not None]
+    assert measured
+    for plan_ in measured:
+        leak = plan_.figures["leakage"]
+        assert leak == plan_.placement.option.leakage
+        assert 0 <= leak.low <= leak.value <= leak.high
+    for place in found["front_within"]:
+        assert plans[place].figures["leakage"].value <= 0.95
     assert found["run"] == ["model=le_net5"]
     assert Profile.from_json(json.dumps(found["profile"])) == Profile.read(profile)
 
@@ -128,8 +140,33 @@ def test_a_plan_of_a_model_of_ones_own_is_explained_from_the_same_folder(profile
     assert main(["explain", f"{tmp_path}/plan.json", folder]) == 0
 
 
+def test_a_deadline_for_a_percentile_that_the_profile_does_not_know_is_one_sentence(
+    profile, tmp_path, capsys
+):
+    words = ["limits.deadline_ms=1000", "limits.percentile=99"]
+    assert plan(profile, tmp_path, *words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: a profile of 3 runs does not know the 99th percentile")
+    assert "runs=200" in said
+
+
+def test_a_deadline_for_the_90th_percentile_is_planned_for_and_shown(profile, tmp_path, capsys):
+    raw = json.loads(profile.read_text())
+    raw["whole_ms"]["n"] = 20
+    enough = tmp_path / "enough.json"
+    enough.write_text(json.dumps(raw))
+    words = ["limits.deadline_ms=1000", "limits.percentile=90"]
+    assert plan(enough, tmp_path, *words) == 0
+    assert "p90 <= 1000 ms" in capsys.readouterr().out
+    found = json.loads((tmp_path / "plan.json").read_text())
+    figures = found["plans"][found["recommended"]]["figures"]
+    assert figures["latency_ms"]["value"] <= figures["latency_p90_ms"]["value"] <= 1000
+    assert "latency_p99_ms" not in figures
+    assert "90th percentile" in (tmp_path / "report.html").read_text()
+
+
 def test_says_what_nothing_keeps(profile, tmp_path, capsys):
-    words = ["limits.deadline_ms=0.001", "limits.leakage=0.3"]
+    words = ["limits.deadline_ms=0.001", "limits.percentile=50", "limits.leakage=0.3"]
     assert plan(profile, tmp_path, *words) == 0
     told = capsys.readouterr().out
     assert "No placement keeps all limits" in told

@@ -30,7 +30,7 @@ PLANNERS = [
 limits_of_any_kind = st.builds(
     Constraints,
     deadline_ms=st.floats(10, 60),
-    percentile=st.sampled_from([50, 95]),
+    percentile=st.sampled_from([50, 90, 95, 99]),
     leakage=st.floats(0, 1),
     usd_per_million=st.floats(0, 1500),
     accuracy_drop=st.sampled_from([0.0, 0.01, 0.02, math.inf]),

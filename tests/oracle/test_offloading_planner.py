@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from experiments.scenario import only
 from offloading import enumeration
-from offloading.constraints import Constraints
+from offloading.constraints import Constraints, strictest
 from offloading.enumeration import TooManyError, candidates
 from offloading.planner import OBJECTIVES, NoSuchPlanError, Planner
 from offloading.pricing import Function, Owned
 from offloading.profile import ProfileError
+from offloading.queueing import wait_percentile_ms
 from tests.unit.offloading_world import (
     ACCURACY,
     NAMES,
@@ -34,6 +35,19 @@ from tests.unit.offloading_world import (
 def planner(*tiers, given_options=None, **asked):
     place = scenario(*(tiers or (phone(), cloud())), **asked)
     return Planner(place, profile(), given_options or options(), accuracy=ACCURACY)
+
+
+CHAIN = profile()
+AMPLE = planner(phone(), edge(), function(), cloud())
+limits_of_any_kind = st.builds(
+    Constraints,
+    deadline_ms=st.one_of(st.just(math.inf), st.floats(10, 60)),
+    percentile=st.sampled_from([50, 90, 95, 99]),
+    leakage=st.floats(0, 1),
+    usd_per_million=st.one_of(st.just(math.inf), st.floats(0, 1500)),
+    accuracy_drop=st.sampled_from([0.0, 0.01, 0.02, math.inf]),
+    at_least=st.sampled_from([None, *NAMES]),
+)
 
 
 def every(made):
@@ -362,7 +376,143 @@ class TestFront:
         for r, found in enumerate(made.routes):
             for i in range(len(found)):
                 equal = values(made.plan((r, i))) in {values(made.plan(f)) for f in on_it}
-                assert equal or made.dominating((r, i)) in on_it
+                assert equal or made.dominating((r, i), Constraints()) in on_it
+
+
+class TestFrontWithinTheLimits:
+    @settings(max_examples=60, deadline=None)
+    @given(limits=limits_of_any_kind)
+    def test_is_what_brute_force_finds_among_what_keeps_them(self, limits):
+        points = {
+            values(plan)
+            for plan in every(AMPLE)
+            if not AMPLE.exceeded(AMPLE.index_of(plan.placement), limits)
+        }
+        best = {
+            p
+            for p in points
+            if not any(all(a <= b for a, b in zip(q, p, strict=True)) and q != p for q in points)
+        }
+        front = [values(judged.plan) for judged in AMPLE.outcome(limits).front_within]
+        assert {*front} == best
+        assert [p[0] for p in front] == sorted(p[0] for p in front)
+
+    @settings(max_examples=60, deadline=None)
+    @given(loose=limits_of_any_kind, other=limits_of_any_kind)
+    def test_never_gains_by_a_tighter_limit(self, loose, other):
+        tight = strictest([loose, dataclasses.replace(other, percentile=loose.percentile)], CHAIN)
+        wide = np.array([values(AMPLE.plan(i)) for i in AMPLE.front_within(loose)])
+        for index in AMPLE.front_within(tight):
+            point = np.array(values(AMPLE.plan(index)))
+            assert (wide <= point).all(axis=1).any()
+
+    @settings(max_examples=30, deadline=None)
+    @given(limits=limits_of_any_kind)
+    def test_holds_what_of_the_front_keeps_them_and_nothing_that_exceeds_them(self, limits):
+        found = AMPLE.outcome(limits)
+        assert all(judged.exceeded == () for judged in found.front_within)
+        kept = {values(j.plan) for j in found.front if not j.exceeded}
+        assert kept <= {values(j.plan) for j in found.front_within}
+        listed = [judged.plan.placement for judged in found.listed]
+        assert listed[: len(found.front)] == [judged.plan.placement for judged in found.front]
+        assert len({*listed}) == len(listed)
+        if found.recommended is not None:
+            assert found.recommended.placement in listed
+
+    def test_is_the_front_where_there_are_no_limits(self):
+        found = AMPLE.outcome()
+        assert found.front_within == found.front == found.listed
+
+    def test_holds_what_only_those_beat_that_exceed_a_limit(self):
+        shallow, deep = option("first", 0.1, payload=10.0), option("second", 0.6, exact=False)
+        made = planner(given_options=(shallow, deep))
+        found = made.outcome(Constraints(at_least="second"))
+        fronts = [
+            {str(judged.plan.placement.option) for judged in judged_ones}
+            for judged_ones in (found.front, found.front_within)
+        ]
+        assert fronts == [{str(shallow), "None"}, {str(deep), "None"}]
+
+    def test_who_is_named_as_better_keeps_the_limits(self):
+        limits = Constraints(at_least="second")
+        for index in AMPLE.front_within(limits):
+            assert AMPLE.dominating(index, limits) is None
+
+
+class TestPercentiles:
+    def test_add_the_tails_of_independent_phases(self):
+        place = scenario(phone(slowdown=1.0), cloud(), rate=0.01, links=shaky())
+        timed = profile(late=1.0)
+        made = Planner(place, lasting(timed), options(), accuracy=ACCURACY)
+        found = made.plan(made.find(tiers=["phone", "cloud"], ends=["second"], option="undefended"))
+        for share, deviations, head, tail in (
+            (90, 1.2816, 0.1, 0.1),
+            (95, 1.645, 0.2, 0.2),
+            (99, 2.3263, 0.5, 0.5),
+        ):
+            jitter = deviations * 3.0
+            late = math.hypot(5.0 * head, 5.0 * tail, jitter, jitter)
+            figure = found.figures[f"latency_p{share}_ms"]
+            assert figure.value == pytest.approx(found.figures["latency_ms"].value + late, rel=1e-3)
+
+    def test_of_a_queue_leave_their_share_above_them(self):
+        (made, busy) = (planner(rate=rate) for rate in (1e-6, 20.0))
+        for share, tail in ((0.9, "latency_p90_ms"), (0.99, "latency_p99_ms")):
+            quiet, late = (each.plan((0, 0)).figures[tail].value for each in (made, busy))
+            queue = next(c for c in busy.costing.columns(busy.routes[0]) if c.kind == "queue")
+            work = next(c for c in busy.costing.columns(busy.routes[0]) if c.kind == "compute")
+            spread = (work.tail_ms / 1.645 / work.ms) ** 2
+            asked = (20.0, work.ms, 1, 0.0, spread)
+            worst = wait_percentile_ms(*asked, q=share)
+            assert late - quiet == pytest.approx(float(np.maximum(worst, queue.ms)[0]), abs=1e-6)
+
+    @settings(max_examples=40, deadline=None)
+    @given(limits=limits_of_any_kind)
+    def test_rise_with_their_share(self, limits):
+        for judged in AMPLE.outcome(limits).front_within:
+            names = ("latency_ms", "latency_p90_ms", "latency_p95_ms", "latency_p99_ms")
+            each = [judged.plan.figures[name].value for name in names]
+            assert each == sorted(each)
+
+    @pytest.mark.parametrize(("percentile", "least"), [(90, 20), (95, 40), (99, 200)])
+    def test_of_too_few_runs_are_refused_and_left_out(self, percentile, least):
+        limits = Constraints(deadline_ms=100.0, percentile=percentile)
+        for runs in (least - 1, least):
+            made = Planner(
+                scenario(phone(), cloud()), lasting(profile(), n=runs), options(), accuracy=ACCURACY
+            )
+            figures = made.plan((0, 0)).figures
+            assert (f"latency_p{percentile}_ms" in figures) == (runs == least or percentile == 95)
+            assert made.outcome(Constraints(percentile=percentile)).recommended is not None
+            if runs < least:
+                with pytest.raises(ProfileError, match=f"make one with runs={least} or more"):
+                    made.outcome(limits)
+            else:
+                assert made.outcome(limits).recommended is not None
+
+    def test_are_those_of_the_profile_with_the_fewest_runs(self):
+        own = dataclasses.replace(cloud(), profile=lasting(profile(), n=199))
+        made = Planner(scenario(phone(), own), profile(), options(), accuracy=ACCURACY)
+        assert "latency_p99_ms" not in made.plan((0, 0)).figures
+
+
+def lasting(found, n=1000):
+    """The same, with tails of a tenth, a fifth and a half of each time, of so many runs."""
+
+    def late(spread):
+        tails = {"p90": 1.1 * spread.p50, "p95": 1.2 * spread.p50, "p99": 1.5 * spread.p50}
+        return dataclasses.replace(spread, **tails, n=n)
+
+    cuts = tuple(
+        dataclasses.replace(cut, head_ms=late(cut.head_ms), tail_ms=late(cut.tail_ms))
+        for cut in found.cuts
+    )
+    whole, again = late(found.whole_ms), late(found.again_ms)
+    return dataclasses.replace(found, cuts=cuts, whole_ms=whole, again_ms=again)
+
+
+def shaky():
+    return {("phone", "cloud"): dataclasses.replace(link(), jitter_ms=3.0)}
 
 
 class TestLimits:
@@ -390,8 +540,8 @@ class TestLimits:
     def test_refuse_what_is_no_limit(self):
         with pytest.raises(ValueError, match="must not be negative"):
             Constraints(leakage=-0.1)
-        with pytest.raises(ValueError, match="choose 50 or 95"):
-            Constraints(percentile=99)
+        with pytest.raises(ValueError, match="choose 50, 90, 95 or 99"):
+            Constraints(percentile=98)
         with pytest.raises(ValueError, match="choose from"):
             planner().outcome(minimise="beauty")
 

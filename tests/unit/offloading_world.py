@@ -16,8 +16,8 @@ NAMES = ("input", "first", "second", "third", "output")
 LEAKS = (1.0, 0.9, 0.6, 0.2)
 
 
-def spread(ms, *, late=1.0):
-    return Spread(p50=ms, p90=ms * late, p95=ms * late, p99=ms * late, mean=ms, n=10)
+def spread(ms, *, late=1.0, n=1000):
+    return Spread(p50=ms, p90=ms * late, p95=ms * late, p99=ms * late, mean=ms, n=n)
 
 
 def profile(*, heads=HEADS, late=1.0, params=1000):

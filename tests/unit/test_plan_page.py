@@ -23,7 +23,7 @@ from experiments.plan_page import (
     regions,
     words,
 )
-from experiments.plan_page.render import render
+from experiments.plan_page.render import SHOWN, render
 from experiments.plan_page.report import Report
 from experiments.plan_page.sources import constants, heading, prices_of, remarks
 from experiments.planning import Question
@@ -211,6 +211,31 @@ def test_the_envelope_never_rises_with_depth_and_covers_what_was_measured():
     assert depth.envelope(question.planner) == [1.0, 0.6, 0.6, 0.2, 0.0]
 
 
+def test_the_front_within_the_limits_is_ringed_and_listed_where_there_are_limits(report, page):
+    kept = [judged.plan for judged in report.outcome.front_within]
+    assert {p.placement for p in kept} != {j.plan.placement for j in report.outcome.front}
+    for drawing in fronts.drawings(report):
+        (rings,) = [t for t in drawing.figure.data if t.name == "front within the limits"]
+        assert list(rings.x) == [plan.figures["latency_ms"].value for plan in kept]
+        assert max(plan.figures["leakage"].value for plan in kept) <= LIMITS.leakage
+        assert "on the front within the limits" in [key.label for key in drawing.keys]
+    (table,) = re.findall(r"<caption>The front within the limits.*?</table>", page, re.DOTALL)
+    assert table.count('scope="row"') == min(len(kept), SHOWN)
+    free = report_of(asked(Constraints()))
+    assert "The front within the limits" not in page_of(free)
+    names = [t.name for drawing in fronts.drawings(free) for t in drawing.figure.data]
+    assert "front within the limits" not in names
+
+
+def test_an_interval_of_leakage_stands_beside_it_where_records_have_one(page):
+    sure = dataclasses.replace(options()[-1].leakage, low=0.25, high=0.375)
+    known = (*options()[:-1], dataclasses.replace(options()[-1], leakage=sure))
+    shown = page_of(report_of(asked(known=known)))
+    assert "0.25 to 0.38" in visible(shown)
+    assert "95 % interval" in shown
+    assert "0.25 to 0.38" not in visible(page)
+
+
 def test_the_knee_is_on_the_front_and_its_worst_objective_is_least(report):
     points = np.array([[j.plan.figures[n].value for n in OBJECTIVES] for j in report.outcome.front])
     span = np.ptp(points, axis=0)
@@ -314,7 +339,7 @@ def test_sentences_say_why_not(report):
 def test_what_is_dominated_is_said_to_be_by_whom(report):
     planner = report.planner
     index = planner.find(tiers=["phone", "edge", "cloud"], ends=["second", "third"], option="noise")
-    other = planner.dominating(index)
+    other = planner.dominating(index, LIMITS)
     assert other is not None
     said = reasons.why_not(report, index)
     assert said.startswith("dominated by")

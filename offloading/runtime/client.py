@@ -136,7 +136,8 @@ class Client:
             raise ValueError(f"shape {tuple(image.shape)}: want one of {self.deployed.image_shape}")
         head = self.head
         began = now_ns()
-        for features, told in stations(head.defense, head.client, batch):
+        for reached in stations(head.defense, head.client, batch):
+            features, told = reached
             if told is not None and bool(told.stays[0]):  # the rest of the head is not computed
                 return self._local("exit", told.logits, [began, now_ns()])
         protected = head.defense.protect(features, generator=self.generator)

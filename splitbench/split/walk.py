@@ -65,18 +65,19 @@ def stops(client: nn.Module, after: Sequence[str]) -> list[fx.Node]:
     Raises:
         ValueError: There is no such layer before the cut, or they run in another order.
     """
-    graph = client.graph.nodes if isinstance(client, fx.GraphModule) else []
-    known = {str(node.meta[LAYER]): node for node in graph if LAYER in node.meta}
+    nodes = [*client.graph.nodes] if isinstance(client, fx.GraphModule) else []
+    known = {str(node.meta[LAYER]): node for node in nodes if LAYER in node.meta}
     *early, _ = known or [""]
     found = [_end(name, early) for name in after]
     for name, end in zip(after, found, strict=True):
         if end is None:
             raise ValueError(
-                f"no layer {name!r} lies before the cut: choose from {', '.join(early) or 'none'}"
+                f"after={[*after]}: no layer {name!r} lies before the cut; choose from "
+                f"{', '.join(early) or 'none'}"
             )
     places = [early.index(end) for end in found if end is not None]
     if places != sorted(set(places)):
-        raise ValueError(f"the layers {[*after]} do not run in this order: name each once, in turn")
+        raise ValueError(f"after={[*after]}: name each layer once, in the order in which they run")
     return [known[early[place]] for place in places]
 
 

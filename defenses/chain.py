@@ -131,6 +131,15 @@ class Chain(Defense):
         return self._stages[0].answered(features)
 
     @property
+    def stops(self) -> tuple[str, ...]:
+        """The first member's."""
+        return self._stages[0].stops
+
+    def answered_early(self, stop: str, values: Tensors) -> Answered:
+        """What the first member answers on the way."""
+        return self._stages[0].answered_early(stop, values)
+
+    @property
     def codec(self) -> Codec | None:
         """The last member's."""
         return self._stages[-1].codec

@@ -1,5 +1,7 @@
 """The classifier of an early exit: a piece, not a defense."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -82,6 +84,29 @@ def log_odds(logits: Float[Tensor, "b classes"]) -> Float[Tensor, " b"]:
     top, place = logits.double().max(1, keepdim=True)
     others = logits.double().scatter(1, place, -torch.inf)
     return top[:, 0] - others.logsumexp(1)
+
+
+def thresholds(odds: Sequence[Float[Tensor, " n"]], total: int) -> list[Float[Tensor, ""]]:
+    """The least log odds that count as sure at each exit, for so many of these images to leave.
+
+    Each exit takes an equal part, the surest of those that reach it; the first exits take one more
+    where the division leaves a rest. As `total` rises no threshold does: more leave at each exit,
+    and fewer reach the next.
+
+    Args:
+        odds: Of the same images at each exit, in order; the same whatever the total.
+        total: How many leave, in [1, n].
+    """
+    reach = torch.ones_like(odds[0], dtype=torch.bool)
+    found: list[Tensor] = []
+    for k, values in enumerate(odds):
+        count = (total + len(odds) - 1 - k) // len(odds)
+        surest = values[reach].sort(descending=True).values
+        # Ties may have let more leave before: then whoever reaches this exit leaves here.
+        ends = values.new_tensor([torch.inf]), surest, values.new_full((count,), -torch.inf)
+        found.append(torch.cat(ends)[count])
+        reach = reach & (values < found[-1])
+    return found
 
 
 def _pooled(values: Tensor, side: int) -> Tensor:

@@ -1,10 +1,13 @@
 """What a deployment costs: operations, parameters, memory, time and bytes."""
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import zstandard
 from torch import Tensor, nn
@@ -12,11 +15,12 @@ from torch import Tensor, nn
 from splitbench.codec import Codec
 from splitbench.defense import Defense
 from splitbench.deployment import Deployment
-from splitbench.latency import measure_latency
+from splitbench.latency import measure, measure_latency
 from splitbench.memory import peak_bytes
 from splitbench.operations import operations
 from splitbench.placement import on_the_cpu
 from splitbench.release import Tensors
+from splitbench.stations import stations
 
 CODED = 100  # images whose messages are entropy-coded, to see what that would save
 LEVEL = 19  # of zstandard: as small as it gets, for the time of coding does not matter here
@@ -46,11 +50,19 @@ class _Parts:
         )
 
     def release(self, images: Tensor) -> Tensors:
-        """The device's work, without the codec's."""
-        return self.protect(tuple(self.client(images)))
+        """The device's work on images that are sent, without the codec's."""
+        return self.protect(self.features(images))
+
+    def features(self, images: Tensor) -> Tensors:
+        """Whether to send at all is decided on the way."""
+        *_, (features, _) = stations(self.defense, self.client, images)
+        return features
+
+    def until(self, place: int, images: Tensor) -> None:
+        """The device's work on images that leave by the exit of this place."""
+        next(islice(stations(self.defense, self.client, images), place, None))
 
     def protect(self, features: Tensors) -> Tensors:
-        self.defense.answered(features)  # whether to send at all is decided first
         return self.defense.protect(features, generator=self.generator)
 
     def answer(self, tensors: Tensors) -> Tensor:
@@ -63,6 +75,7 @@ def costs_of(
     deployment: Deployment,
     images: Tensor,
     *,
+    leaving: Sequence[float] = (),
     timing: Mapping[str, Any],
     generator: torch.Generator,
 ) -> dict[str, float]:
@@ -71,6 +84,7 @@ def costs_of(
     Args:
         deployment: The fitted system.
         images: ``(n, c, h, w)``; the first is the request, the first hundred are entropy-coded.
+        leaving: Share of the requests that leave by each of the deployment's exits.
         timing: Keywords of `splitbench.latency.measure_latency`.
         generator: Of the defense's randomness.
 
@@ -79,18 +93,47 @@ def costs_of(
         convolutions), ``params``, ``memory_bytes`` (parameters, buffers and the tensors that are
         alive at the worst moment of one request), ``ms`` and ``ms_p95``; ``encode_ms`` and
         ``decode_ms`` likewise; ``payload_bytes_entropy``, the mean length of messages after
-        entropy coding.
+        entropy coding. All of an image that is sent; where the device has exits, also
+        ``client_flops_mean`` and ``client_ms_mean``, over images that leave where `leaving` says.
     """
     with on_the_cpu(), torch.no_grad():
         parts = _Parts.of(deployment, generator)
         request = images[:1].cpu()
         released = parts.release(request)
-        return {
+        costs = {
             **_size("client", [parts.client, parts.defense], lambda: parts.release(request)),
             **_size("server", [parts.server], lambda: parts.answer(released)),
             "payload_bytes_entropy": _entropy_coded(parts, images[:CODED].cpu()),
             **_times(parts, request, timing),
         }
+        return {**costs, **_expected(parts, request, leaving, costs, timing)}
+
+
+def _expected(
+    parts: _Parts,
+    request: Tensor,
+    leaving: Sequence[float],
+    sent: Mapping[str, float],
+    timing: Mapping[str, Any],
+) -> dict[str, float]:
+    """Means over images that leave by each exit, and the rest, which are `sent`."""
+    if not leaving:
+        return {}
+    exits = {str(k): partial(parts.until, k) for k in range(len(leaving))}
+    flops = [float(operations(partial(until, request))) for until in exits.values()]
+    times = [
+        float(np.median(measure({name: until}, request, **timing)[name]))
+        for name, until in exits.items()
+    ]
+
+    def mean(each: Sequence[float], of_the_sent: float) -> float:
+        shares = (*leaving, 1 - sum(leaving))
+        return sum(s * cost for s, cost in zip(shares, (*each, of_the_sent), strict=True))
+
+    return {
+        "client_flops_mean": mean(flops, sent["client_flops"]),
+        "client_ms_mean": mean(times, sent["client_ms"]),
+    }
 
 
 def _size(side: str, modules: list[nn.Module], compute: Callable[[], object]) -> dict[str, float]:
@@ -110,8 +153,8 @@ def _learnt(module: nn.Module) -> Iterable[Tensor]:
 
 def _entropy_coded(parts: _Parts, images: Tensor) -> float:
     """Mean bytes of a message; one that does not shrink is sent as it is, some are not sent."""
-    features = tuple(parts.client(images))
-    answered, released = parts.defense.answered(features), parts.protect(features)
+    *_, (features, answered) = stations(parts.defense, parts.client, images)
+    released = parts.protect(features)
     sent = [True] * len(images) if answered is None else (~answered.stays).tolist()
     coder = zstandard.ZstdCompressor(level=LEVEL)
     messages = (parts.codec.encode([t[i] for t in released]) for i, come in enumerate(sent) if come)
@@ -121,7 +164,7 @@ def _entropy_coded(parts: _Parts, images: Tensor) -> float:
 
 def _times(parts: _Parts, request: Tensor, timing: Mapping[str, Any]) -> dict[str, float]:
     measured = measure_latency(
-        parts.client, parts.codec, parts.answer, request, protect=parts.protect, **timing
+        parts.features, parts.codec, parts.answer, request, protect=parts.protect, **timing
     )
     phases = ("client", "encode", "decode", "server")
     medians = {f"{phase}_ms": getattr(measured, f"{phase}_ms_median") for phase in phases}

@@ -89,7 +89,8 @@ class Judge:
         sent = target.sent()
         self._sent[cut] = None if sent is None else sent.cpu().numpy()
         payload = target.payload_bytes()
-        right = int((target.logits().argmax(1) == self.labels).sum())
+        right = target.logits().argmax(1) == self.labels
+        left = by_exit(target, right)
         observations = self.job.threat.observations
         promise = deployment.defense.guarantee().over(messages=observations)
         certified = certificates_of(
@@ -97,9 +98,10 @@ class Judge:
         )
         self._facts[cut] = {
             "utility": {
-                "accuracy": interval(wilson(right, len(self.labels))),
+                "accuracy": interval(wilson(int(right.sum()), len(right))),
                 "accuracy_undefended": interval(accuracy(self.job.model, self.job.roles.target)),
                 **_share(self._sent[cut]),
+                **left,
             },
             "floors": {k: float(v.mean()) for k, v in self._floors[cut].items()},
             "ceilings": {k: float(v.mean()) for k, v in self._ceiling.items()},
@@ -124,6 +126,7 @@ class Judge:
                 **costs_of(
                     deployment,
                     self.truth,
+                    leaving=[left[f"share_exit/{name}"].mean for name in deployment.exits],
                     timing=self.job.config["latency"],
                     generator=stream(self.job.seed, "latency"),
                 ),
@@ -288,6 +291,26 @@ def interval(summary: Summary) -> Interval:
 def _share(sent: NDArray[np.bool_] | None) -> dict[str, Interval]:
     """Of the targets of which a message comes; nothing where all are sent."""
     return {} if sent is None else {"share_sent": interval(wilson(int(sent.sum()), len(sent)))}
+
+
+def by_exit(target: Target, right: Tensor) -> dict[str, Interval]:
+    """Share of the targets that leave by each exit of the device, and how many of them rightly.
+
+    Args:
+        target: One cut.
+        right: Whether the user is told the truth about each target, bool ``(n,)``.
+    """
+    left, found = target.left(), dict[str, Interval]()
+    if left is None:
+        return found
+    for place, name in enumerate(target.deployment.exits):
+        here = left == place
+        count = int(here.sum())
+        found[f"share_exit/{name}"] = interval(wilson(count, len(left)))
+        if count:
+            correct = int((right & here).sum())
+            found[f"accuracy_exit/{name}"] = interval(wilson(correct, count))
+    return found
 
 
 def _bytes(images: Tensor) -> NDArray[np.uint8]:

@@ -138,8 +138,14 @@ def _measured(
             accuracy_drop=Figure(max(_number(row, "accuracy_drop"), 0.0), "measured", source),
             encode_ms=encode,
             decode_ms=decode,
-            client_extra_ms=_extra(row, beside, "client_flops", cut.head_ms.p50),
-            server_extra_ms=_extra(row, beside, "server_flops", cut.tail_ms.p50),
+            client_extra_ms=_extra(
+                _number(row, "client_flops_mean", _number(row, "client_flops")),
+                _number(beside, "client_flops"),
+                cut.head_ms.p50,
+            ),
+            server_extra_ms=_extra(
+                _number(row, "server_flops"), _number(beside, "server_flops"), cut.tail_ms.p50
+            ),
             share_sent=_number(row, "share_sent", 1.0),
             exact=_is_plain(row),
             defense=str(row["defense_expression"]),
@@ -226,13 +232,12 @@ def _payload(row: Any) -> float:
     return _number(row, "payload_bytes_mean") / share if share > 0 else 0.0
 
 
-def _extra(row: Any, beside: Any, operations: str, undefended_ms: float) -> float:
-    """What a defense adds to one side, in proportion to its operations.
+def _extra(mine: float, usual: float, undefended_ms: float) -> float:
+    """What a defense adds to one side, in proportion to its operations; early exits save some.
 
     Times of two records were taken at two moments: their difference says more about what else the
     machine did than about the defense. What a defense does to single values is not counted.
     """
-    mine, usual = _number(row, operations), _number(beside, operations)
     return undefended_ms * (mine / usual - 1) if mine > 0 and usual > 0 else 0.0
 
 

@@ -69,6 +69,12 @@ class Target:
         known = [sent for sent in found if sent is not None]
         return torch.cat(known) if known else None
 
+    def left(self) -> Tensor | None:
+        """By which exit of the device each target leaves, int64 ``(n,)``; see `Deployment.left`."""
+        found = [self.deployment.left(images) for images in self.images.split(PART)]
+        known = [left for left in found if left is not None]
+        return torch.cat(known) if known else None
+
     def payload_bytes(self) -> Tensor:
         """Length of the message of each target, int64 ``(n,)``."""
         lengths = [part.payload_bytes for part in self.single()]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from splitbench.deployment import Deployment
-from splitbench.release import Release, Tensors
+from splitbench.release import Release
 from splitbench.rng import stream
 
 BATCH = 256  # images sent at once
@@ -61,10 +61,12 @@ class Answers:
         """Up to so many more, all of one block."""
         block, offset = divmod(len(self), BATCH)
         numbers = torch.arange(len(self), len(self) + min(most, BATCH - offset))
-        features = self._deployment.features(self._images(numbers))
+        features, told = self._deployment.seen(self._images(numbers))
+        places = self._places(len(numbers), offset)
         cut = self._deployment.split.cut.name
         message = self._deployment.message(
-            self._block(features, offset),
+            tuple(values[places] for values in features),
+            None if told is None else told[places],
             generator=stream(self._seed, "adversary", self._name, cut, str(block)),
             observations=self._observations,
         )
@@ -72,12 +74,11 @@ class Answers:
         kept = torch.arange(len(numbers))
         return message[kept + offset] if self._deployment.defense.stochastic else message
 
-    def _block(self, features: Tensors, offset: int) -> Tensors:
-        """A whole block with these features in their places, where randomness depends on that."""
+    def _places(self, count: int, offset: int) -> Tensor:
+        """Which of so many images are in a block, a whole one where randomness depends on that."""
         if not self._deployment.defense.stochastic:
-            return features
-        places = (torch.arange(BATCH) - offset) % len(features[0])
-        return tuple(f[places] for f in features)
+            return torch.arange(count)
+        return (torch.arange(BATCH) - offset) % count
 
 
 def batches(values: Tensor) -> tuple[Tensor, ...]:

@@ -31,7 +31,8 @@ class Defense(Described, nn.Module, ABC):
 
     A deployment calls, in this order: `adapt` once (structure), `fit` once (training, on the train
     role only), then `protect` for every message, in training and in inference alike, and
-    `restore` on the server. Where it has `exits`, `answered` comes before every message.
+    `restore` on the server. Where it has `exits`, `answered_early` (at each of its `stops`) and
+    `answered` come before every message.
 
     Class attributes:
         stochastic: `protect` draws fresh randomness for every message, also in eval mode.
@@ -74,19 +75,36 @@ class Defense(Described, nn.Module, ABC):
 
     @property
     def changes_client(self) -> bool:
-        """Whether `adapt` or `fit` changes what the client computes.
+        """Whether `adapt` or `fit` changes what the client computes, or it may stop on the way.
 
-        The features of such a deployment cannot be shared between cuts.
+        The features of such a deployment cannot be shared between cuts, and what it releases does
+        not follow from the undefended features at its cut.
         """
-        return False
+        return bool(self.stops)
 
     @property
     def exits(self) -> bool:
         """Whether the device answers some images by itself, and sends nothing of them.
 
-        That nothing came is visible to the adversary.
+        That nothing came is visible to the adversary; by which exit an image left is not.
         """
         return False
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Layers of the client before the cut after which the device may answer (`split.walk`)."""
+        return ()
+
+    def answered_early(self, stop: str, values: Tensors) -> Answered:
+        """Decide which images stay on the device, as `answered` does, before the cut is reached.
+
+        Args:
+            stop: One of `stops`.
+            values: What comes out of that layer.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} stops after {stop!r}: it must say what it answers there"
+        )
 
     def answered(self, features: Tensors) -> Answered | None:
         """Decide which images stay on the device, and answer them; None without exits.

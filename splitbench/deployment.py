@@ -1,5 +1,6 @@
 """A split system as it runs: client, defense, codec, server."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,6 +13,7 @@ from splitbench.placement import on_the_cpu
 from splitbench.release import SENT, Release, Tensors, TensorSpec
 from splitbench.rng import stream
 from splitbench.split import Split, Taps
+from splitbench.stations import stations
 from splitbench.threat_model import ThreatModel
 
 
@@ -82,18 +84,55 @@ class Deployment:
             return tuple(self.split.client(images))
 
     @torch.no_grad()
+    def seen(self, images: Tensor) -> tuple[Tensors, Answered | None]:
+        """The client's output, and what the device answers by itself, from one pass.
+
+        The latter is None where the defense has no exits.
+        """
+        *_, (features, told) = self._stations(images)
+        return features, told
+
+    @property
+    def exits(self) -> tuple[str, ...]:
+        """Layers after which the device may answer, the cut last; empty where it never does."""
+        return (*self.defense.stops, self.split.cut.name) if self.defense.exits else ()
+
+    @torch.no_grad()
+    def left(self, images: Tensor) -> Tensor | None:
+        """The place among `exits` of the one that answers each image, int64 ``(b,)``.
+
+        One past the last where a message is sent; None where the defense has no exits.
+        """
+        told = [found.stays for _, found in self._stations(images) if found is not None]
+        return (~torch.stack(told)).sum(0) if told else None
+
+    @torch.no_grad()
     def release(
         self, images: Tensor, *, generator: torch.Generator, observations: int = 1
     ) -> Release:
         """What arrives after defense and codec, simulated without making bytes."""
-        return self.message(self.features(images), generator=generator, observations=observations)
+        features, told = self.seen(images)
+        return self.message(features, told, generator=generator, observations=observations)
 
     @torch.no_grad()
     def message(
-        self, features: Tensors, *, generator: torch.Generator, observations: int = 1
+        self,
+        features: Tensors,
+        told: Answered | None = None,
+        *,
+        generator: torch.Generator,
+        observations: int = 1,
     ) -> Release:
-        """What arrives of given features, simulated without making bytes."""
-        goes = self._goes(features)
+        """What arrives of given features, simulated without making bytes.
+
+        Args:
+            features: The client's.
+            told: What the device answers by itself (`seen`); where it is not given, what the exit
+                at the cut says of these features.
+            generator: Of the defense's randomness.
+            observations: Messages of each image.
+        """
+        goes = _going(told or self.answered(features))
         seen: list[Tensors] = []
         for _ in range(observations):
             protected = self.defense.protect(features, generator=generator)
@@ -109,8 +148,8 @@ class Deployment:
         `payload_bytes` is the length of one message (the first, where several are observed), 0 of
         images that are answered on the device.
         """
-        features = self.features(images)
-        goes = self._goes(features)
+        features, answers = self.seen(images)
+        goes = _going(answers)
         posted = [True] * len(images) if goes is None else goes.tolist()
         seen: list[Tensors] = []
         payload = torch.zeros(len(images), dtype=torch.int64)
@@ -160,12 +199,12 @@ class Deployment:
     def answer(self, images: Tensor, release: Release) -> Tensor:
         """The logits that the user gets, from the server or from the device, ``(b, classes)``."""
         logits = self.predict(release)
-        told = self.answered(self.features(images)) if self.defense.exits else None
+        told = self.seen(images)[1] if self.defense.exits else None
         return logits if told is None else told.instead_of(logits)
 
     @torch.no_grad()
     def answered(self, features: Tensors) -> Answered | None:
-        """What the device answers by itself; None where the defense has no exits."""
+        """What the device answers at the cut; None where the defense has no exits."""
         return self.defense.answered(features) if self.defense.exits else None
 
     def mismatch(self, release: Release, features: Tensors, *, observations: int = 1) -> Tensor:
@@ -186,10 +225,13 @@ class Deployment:
         exact = self.defense.negative_log_likelihood(release.tensors, features)
         return exact is not None
 
-    def _goes(self, features: Tensors) -> Tensor | None:
-        """Of which images a message is sent, bool ``(b,)``; None where all are."""
-        told = self.answered(features)
-        return None if told is None else ~told.stays
+    def _stations(self, images: Tensor) -> Iterator[tuple[Tensors, Answered | None]]:
+        """See `stations`; the features may be shared where there is but one, the cut."""
+        if self.defense.stops:
+            yield from stations(self.defense, self.split.client, images)
+        else:
+            features = self.features(images)
+            yield features, self.answered(features)
 
     def _nothing(self, sent: Tensors) -> Tensors:
         """What a receiver takes for the tensors of one example of which nothing arrived."""
@@ -243,6 +285,11 @@ class Deployment:
         """What an adversary takes this system for: `held_by` it, or undefended if it is naive."""
         held = self.held_by(threat, seed=seed)
         return held if threat.defense == "known" else held.undefended()
+
+
+def _going(told: Answered | None) -> Tensor | None:
+    """Of which images a message is sent, bool ``(b,)``; None where all are."""
+    return None if told is None else ~told.stays
 
 
 def _unnamed(tensors: Tensors) -> tuple[TensorSpec, ...]:

@@ -22,6 +22,14 @@ class Answered:
     stays: Tensor
     logits: Tensor
 
+    def __getitem__(self, index: Tensor) -> "Answered":
+        """Of some of the images."""
+        return Answered(self.stays[index], self.logits[index])
+
+    def before(self, later: "Answered") -> "Answered":
+        """With a later exit: the first one that is sure answers, for the others the later one."""
+        return Answered(self.stays | later.stays, self.instead_of(later.logits))
+
     def instead_of(self, logits: Tensor) -> Tensor:
         """What the user is told, given what the server would say, ``(b, classes)``."""
         return torch.where(self.stays[:, None], self.logits.to(logits.dtype), logits)

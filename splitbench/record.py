@@ -78,7 +78,8 @@ class Record:
             threat model does not grant what the attack needs.
         utility: ``accuracy`` with the defense on, the device's own answers included,
             ``accuracy_undefended``, and, where the device answers some images by itself,
-            ``share_sent``, of the targets of which a message comes.
+            ``share_sent``, of the targets of which a message comes, and for each exit, the cut the
+            last, ``share_exit/NAME`` and ``accuracy_exit/NAME`` (of those that leave there).
         leakage: ``L`` (fraction of explained variance above the floor), ``excess`` (above the
             class-conditional floor), ``L_sent`` (L of the targets of which a message comes, where
             these are not all), raw metrics by key. Where the secret is not the image,
@@ -93,7 +94,9 @@ class Record:
             entropy coding); for ``client`` (with the defense) and ``server``: ``_flops``,
             ``_params``, ``_memory_bytes`` (at the worst moment of one request), ``_ms`` and
             ``_ms_p95``; ``encode_ms`` and ``decode_ms`` likewise (medians); all of an image that
-            is sent; ``defense_seconds`` (fitting it), ``attack_seconds``, ``queries``.
+            is sent; where the device answers some, ``client_flops_mean`` and ``client_ms_mean``
+            (over all images, by the exit at which each leaves); ``defense_seconds`` (fitting it),
+            ``attack_seconds``, ``queries``.
         guarantee: What the defense promises over all messages that the adversary observes
             (`splitbench.guarantee.Guarantee.to_record`).
         certificates: Least errors that follow from how much those messages can say, under a named

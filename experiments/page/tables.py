@@ -32,6 +32,7 @@ from splitbench.record import Interval
 
 # Costs that a line has in another sense: time with coding, bytes with their bounds.
 SHOWN = ("client_ms", "server_ms", "payload_bytes_mean")
+MEANS = ("client_flops_mean", "client_ms_mean")  # of a device that answers some images
 Value = str | int | float | None
 
 
@@ -113,7 +114,7 @@ def _line(board: Board, row: Row, link: str, attacks: Sequence[str]) -> dict[str
         "client_ms": row.client_ms,
         "server_ms": row.server_ms,
         "end_to_end_ms": row.end_to_end_ms,
-        **{name: row.costs.get(name) for name in COSTS if name not in SHOWN},
+        **{name: row.costs.get(name) for name in COSTS if name not in SHOWN + MEANS},
         "distance_correlation": row.dependence,
         "snr_db": row.snr_db,
         "link": link if row.end_to_end_ms is not None else "",
@@ -138,6 +139,7 @@ def _exits(row: Row) -> dict[str, Value]:
     return {
         **_interval("share_sent", row.share_sent),
         **_interval("leakage_sent", row.raw_sent),
+        **{name: row.costs.get(name) for name in MEANS},
     }
 
 
@@ -260,15 +262,24 @@ def _table(
 def _stays(board: Board) -> list[str]:
     """Defenses that answer some images on the device; nothing where there are none."""
     rows = [row for row in board.rows if row.share_sent and row.raw]
-    names = ("cut", "defense", "sent", "leakage of the sent", "leakage of all")
+    names = ("cut", "defense", "answered", "sent", "leakage of the sent", "leakage of all")
     lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
     for row in rows:
         sent = "—" if row.share_sent is None else percent(row.share_sent.mean)
         among = f"{rate(_mean(row.raw_sent))} ({between(row.raw_sent)})" if row.raw_sent else "—"
-        cells = (row.cut, series(row), sent, among, rate(_mean(row.raw)))
+        cells = (row.cut, series(row), _answered(row), sent, among, rate(_mean(row.raw)))
         lines.append("| " + " | ".join(map(_plain, cells)) + " |")
     text = "Some images are answered on the device, and nothing of them is sent:"
     return [text, "\n".join(lines)] if rows else []
+
+
+def _answered(row: Row) -> str:
+    """Shares of the images that leave by each exit, and how many of these rightly."""
+    found = [
+        f"{percent(exit_.share.mean)} at {name} ({percent(_mean(exit_.accuracy))} right)"
+        for name, exit_ in row.exits.items()
+    ]
+    return ", ".join(found) or "—"
 
 
 def _promises(board: Board) -> list[str]:

@@ -17,6 +17,7 @@ from offloading.runtime.segments import Head, load_head
 from offloading.runtime.trace import ServerTrace, now_ns, phases_ns
 from offloading.runtime.transport import Credentials, GrpcTransport, Transport
 from splitbench.release import Tensors
+from splitbench.stations import stations
 
 AnsweredBy = Literal["server", "exit", "local_exit", "local_whole"]
 # Nobody was there, or too busy. Other refusals are mistakes, which no answer of the device mends.
@@ -135,10 +136,10 @@ class Client:
             raise ValueError(f"shape {tuple(image.shape)}: want one of {self.deployed.image_shape}")
         head = self.head
         began = now_ns()
-        features: Tensors = tuple(head.client(batch))
-        told = head.defense.answered(features) if head.defense.exits else None
-        if told is not None and bool(told.stays[0]):
-            return self._local("exit", told.logits, [began, now_ns()])
+        for reached in stations(head.defense, head.client, batch):
+            features, told = reached
+            if told is not None and bool(told.stays[0]):  # the rest of the head is not computed
+                return self._local("exit", told.logits, [began, now_ns()])
         protected = head.defense.protect(features, generator=self.generator)
         protected = tuple(values.cpu() for values in protected)  # waits for whatever computes
         headed = now_ns()

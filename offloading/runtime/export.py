@@ -21,8 +21,11 @@ from offloading.runtime.segments import (
     one_example,
     state_of,
 )
+from splitbench.defense import Defense
 from splitbench.deployment import Deployment
+from splitbench.release import Tensors
 from splitbench.rng import stream
+from splitbench.stations import stations
 
 
 def export(
@@ -147,9 +150,13 @@ def _check(
     stages = [load_stage(folder_of(root, k), trust=trust) for k in range(1, deployed.segments)]
     there, here = stream(0, "artefact", "check"), stream(0, "artefact", "check")
     for image in images.split(1):
-        wanted = deployment.defense.protect(deployment.features(image), generator=there)
+        features, found = _at_exits(deployment.defense, deployment.split.client, image)
+        seen, told = _at_exits(head.defense, head.client, image)
+        if not all(map(torch.equal, found, told)):
+            raise ArtefactError("the head that was written answers otherwise than it should")
+        wanted = deployment.defense.protect(features, generator=there)
         message = deployment.codec.encode([values[0] for values in wanted])
-        sent = head.defense.protect(tuple(head.client(image)), generator=here)
+        sent = head.defense.protect(seen, generator=here)
         if head.codec.encode([values[0] for values in sent]) != message:
             raise ArtefactError("the head that was written releases something else than it should")
         live = len(deployment.specs)
@@ -160,3 +167,12 @@ def _check(
         logits = deployment.split.server(deployment.defense.restore(received))
         if not torch.equal(tensors, logits):
             raise ArtefactError("the segments that were written answer otherwise than the model")
+
+
+def _at_exits(
+    defense: Defense, client: nn.Module, image: Tensor
+) -> tuple[Tensors, tuple[Tensor, ...]]:
+    """Features of an image, and what each exit decides and answers."""
+    *_, (features, _) = passed = [*stations(defense, client, image)]
+    answers = [told for _, told in passed if told is not None]
+    return features, tuple(part for told in answers for part in (told.stays, told.logits))

@@ -8,14 +8,14 @@ from splitbench.rng import stream
 def check_who_stays_sends_nothing(defense: Defense, world: DefenseWorld) -> None:
     """What the device answers by itself leaves no trace in the release but its absence."""
     deployed = world.fitted(defense)
-    told = deployed.defense.answered(deployed.features(world.targets))
-    if told is None:
-        assert not defense.exits, "exits = True, and answered returns None: decide who stays"
+    if not defense.exits:
+        assert deployed.defense.answered(deployed.features(world.targets)) is None, (
+            "images are answered on the device and their features are sent all the same: set "
+            "exits = True, or answer nothing"
+        )
         return
-    assert defense.exits, (
-        "images are answered on the device and their features are sent all the same: set "
-        "exits = True, or answer nothing"
-    )
+    told = deployed.seen(world.targets)[1]
+    assert told is not None, "exits = True, and answered returns None: decide who stays"
     count, classes = len(world.targets), len(world.train.classes)
     shapes = (tuple(told.stays.shape), tuple(told.logits.shape))
     wanted = ((count,), (count, classes))

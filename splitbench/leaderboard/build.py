@@ -1,6 +1,6 @@
 """One row of a board, from its own evidence alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +17,15 @@ from splitbench.leaderboard.evidence import (
 )
 from splitbench.leaderboard.oracle import envelope
 from splitbench.leaderboard.promises import broken, promises_of
-from splitbench.leaderboard.rows import COSTS, QUALITY, RECOGNITION, Entry, Recognition, Row
+from splitbench.leaderboard.rows import (
+    COSTS,
+    QUALITY,
+    RECOGNITION,
+    Entry,
+    Exit,
+    Recognition,
+    Row,
+)
 from splitbench.leakage import per_image_leakage, tails
 from splitbench.link import Link
 from splitbench.record import Interval
@@ -176,7 +184,24 @@ def _with_exits(row: Row, system: System) -> Row:
         for key in system.real
     ]
     worst = max((leak for leak in found if leak), key=lambda leak: leak.mean, default=None)
-    return replace(row, share_sent=_over_seeds(list(shares.values())), raw_sent=worst)
+    return replace(
+        row,
+        share_sent=_over_seeds(list(shares.values())),
+        raw_sent=worst,
+        exits=_exits([*{r.cell.seed: r.utility for r in system.records if r.utility}.values()]),
+    )
+
+
+def _exits(found: Sequence[Mapping[str, Interval]]) -> dict[str, Exit]:
+    """What leaves by each exit of the device, over seeds, by the layer after which it is."""
+    keys = dict.fromkeys(key for utility in found for key in utility)
+    exits = {}
+    for name in [key.partition("/")[2] for key in keys if key.startswith("share_exit/")]:
+        share = _over_seeds([utility.get(f"share_exit/{name}") for utility in found])
+        right = _over_seeds([utility.get(f"accuracy_exit/{name}") for utility in found])
+        if share is not None:
+            exits[name] = Exit(share=share, accuracy=right)
+    return exits
 
 
 def _with_costs(row: Row, system: System, link: Link | None) -> Row:
@@ -194,7 +219,9 @@ def _with_costs(row: Row, system: System, link: Link | None) -> Row:
         missing["end_to_end_ms"] = "not measured"
     else:
         sent = 1.0 if row.share_sent is None else row.share_sent.mean
-        total = client + (sent * (server + link.transfer_ms(payload / sent)) if sent else 0.0)
+        device = mean("client_ms_mean", "encode_ms")
+        total = client if device is None else device
+        total += sent * (server + link.transfer_ms(payload / sent)) if sent else 0.0
     for name, value in (("client_ms", client), ("server_ms", server), ("payload_bytes", payload)):
         if value is None:
             missing[name] = "not measured"

@@ -15,7 +15,9 @@ QUALITY = ("psnr_db", "ssim", "lpips", "top1")
 COSTS = (
     "client_params",
     "client_flops",
+    "client_flops_mean",
     "client_ms",
+    "client_ms_mean",
     "encode_ms",
     "client_memory_bytes",
     "server_params",
@@ -45,6 +47,19 @@ class Recognition:
     rate: Interval
     blind: float
     ceiling: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exit:
+    """Where a device answers images by itself.
+
+    Attributes:
+        share: Of the targets, that leave there.
+        accuracy: Of these; None where there are none.
+    """
+
+    share: Interval
+    accuracy: Interval | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +156,7 @@ class Row:
         accuracy: Of the task, with the defense on.
         share_sent: Of the images of which a message comes; None where all are sent.
         raw_sent: L of these images under the attack that recovers most of them.
+        exits: Where the device answers the others, by the layer, the cut last.
         accuracy_drop: Against the undefended model; positive is worse.
         raw: Leakage L of the best single attack.
         best: Name of that attack.
@@ -194,6 +210,7 @@ class Row:
     accuracy_drop: Interval | None = None
     share_sent: Interval | None = None
     raw_sent: Interval | None = None
+    exits: Mapping[str, Exit] = field(default_factory=dict)
     raw: Interval | None = None
     best: str | None = None
     closed: Interval | None = None

@@ -3,6 +3,7 @@
 from splitbench.split.cuts import Cut, CutError, Cuttable, Granularity, Split, Taps, cuts, split
 from splitbench.split.stages import Stages
 from splitbench.split.trace import UntraceableError
+from splitbench.split.walk import stops, walk
 
 __all__ = [
     "Cut",
@@ -15,4 +16,6 @@ __all__ = [
     "UntraceableError",
     "cuts",
     "split",
+    "stops",
+    "walk",
 ]

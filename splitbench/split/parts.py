@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from splitbench.split.steps import Step
+from splitbench.split.walk import LAYER
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,10 @@ class Parts:
         graph = fx.Graph()
         env: dict[fx.Node, fx.Node] = {}
         for i in sorted(self.client_steps(places) | {0}):
-            node = self.steps[i].node
-            env[node] = graph.node_copy(node, env.__getitem__)
+            step = self.steps[i]
+            env[step.node] = graph.node_copy(step.node, env.__getitem__)
+            if i > 0 and step.dependent and step.spec is not None:
+                env[step.node].meta[LAYER] = step.name
         return graph, env
 
     def _continuation(

@@ -154,7 +154,10 @@ TINY: dict[type[Defense], list[dict[str, Any]]] = {
             "finetune_epochs": 1,
         }
     ],
-    EarlyExit: [{"share": 0.3, "side": 2, "held_out": 0.3, "batch_size": 24}],
+    EarlyExit: [
+        {"share": 0.3, "side": 2, "held_out": 0.3, "batch_size": 24},
+        {"share": 0.3, "after": ["stem"], "side": 2, "held_out": 0.3, "batch_size": 24},
+    ],
     DistillationBottleneck: [
         {"channels": 2, "stride": 2, "epochs": 1, "beta": 1.0},
         {"channels": 2, "epochs": 2, "batch_size": 24, "adversarial_weight": 1.0},
@@ -196,5 +199,6 @@ ELSEWHERE: dict[type[Defense], Callable[[], DefenseWorld]] = {
 # Other values for keywords where `check_every_knob_matters` cannot make one up.
 OTHERS: dict[type[Defense], dict[str, Any]] = {
     Chain: {"members": {"noise": NOISE}},
-    EarlyExit: {"share": 1.0},  # of eight targets none need lie between the given one and twice it
+    # Of eight targets none need lie between the given share and twice it.
+    EarlyExit: {"share": 1.0, "after": ["mul"]},
 }

@@ -222,6 +222,9 @@ def test_what_a_defense_adds_to_a_part_follows_its_operations_not_the_clock(prof
     noisy = (table["defense"] == "gaussian noise noise_std=0.25") & (table["cut"] == "relu2")
     table["client_flops"] = table["server_flops"] = 1000.0
     table.loc[noisy, "client_flops"] = 1500.0
+    early = (table["defense"] == "gaussian noise noise_std=0.25") & (table["cut"] == "relu3")
+    table["client_flops_mean"] = float("nan")
+    table.loc[early, "client_flops_mean"] = 400.0  # as if its device stopped early, in the mean
     table.loc[noisy, "client_ms"] = 0.001  # somebody else was not at work then
     table.to_csv(tmp_path / "some.csv", index=False)
     made = Profile.read(profile)
@@ -235,5 +238,8 @@ def test_what_a_defense_adds_to_a_part_follows_its_operations_not_the_clock(prof
     extra = {(o.cut, o.name): o.client_extra_ms for o in known.options}
     assert extra["relu2", "gaussian noise noise_std=0.25"] == pytest.approx(
         0.5 * made.at("relu2").head_ms.p50
+    )
+    assert extra["relu3", "gaussian noise noise_std=0.25"] == pytest.approx(
+        -0.6 * made.at("relu3").head_ms.p50
     )
     assert extra["relu2", "undefended"] == 0

@@ -1,18 +1,29 @@
 """Early exits: who is sure, how sure, how many that are, and what a chain makes of it."""
 
 from functools import cache
+from itertools import pairwise
 
 import pytest
 import torch
 
 from defenses.chain import Chain
 from defenses.early_exit import EarlyExit
-from defenses.exit_head import ExitHead, best_temperature, log_odds, moments, pooled
+from defenses.exit_head import (
+    ExitHead,
+    best_temperature,
+    log_odds,
+    moments,
+    pooled,
+    thresholds,
+)
 from defenses.gaussian_noise import GaussianNoise
 from defenses.local_dp_gaussian import LocalDpGaussian
 from splitbench.checks.defense_world import defense_world
+from splitbench.operations import operations
 from splitbench.release import TensorSpec
 from splitbench.rng import stream
+from splitbench.split import walk
+from splitbench.stations import stations
 from tests.unit.test_defenses_training import trained
 
 CUT = "relu"
@@ -25,7 +36,7 @@ def fitted(**changes):
 
 
 def answered(deployment, images):
-    return deployment.answered(deployment.features(images))
+    return deployment.seen(images)[1]
 
 
 @pytest.mark.parametrize("share", [0.2, 0.4, 0.8, 1.0])
@@ -120,6 +131,139 @@ def test_only_the_first_member_of_a_chain_may_have_exits_and_no_formal_promise_s
         Chain(members={"private": private, "exit": exit_})
     assert Chain(members={"private": private, "exit": EarlyExit(share=0.0)}).guarantee().formal
     assert not Chain(members={"exit": exit_, "private": private}).guarantee().formal
+
+
+def told_by(deployment, images):
+    """What each exit says by itself, from the whole client."""
+    defense, client = deployment.defense, deployment.split.client
+    *early, features = walk(client, images, defense.stops)
+    told = [defense.answered_early(*each) for each in zip(defense.stops, early, strict=True)]
+    return [*told, defense.answered(features)]
+
+
+INNER = {"after": ("mul", "stem")}
+
+
+def test_the_first_exit_that_is_sure_answers():
+    deployed, images = fitted(**INNER, share=0.6), trained(CUT).train.images()
+    told, left, each = answered(deployed, images), deployed.left(images), told_by(deployed, images)
+    assert deployed.exits == ("mul", "stem", CUT)
+    assert set(left.tolist()) == {0, 1, 2, 3}
+    for i, place in enumerate(left.tolist()):
+        sure = [bool(one.stays[i]) for one in each]
+        assert place == (sure.index(True) if any(sure) else 3)
+        assert bool(told.stays[i]) is any(sure)
+        assert torch.equal(told.logits[i], each[min(place, 2)].logits[i])
+    assert any(one.stays[left == 0].any() for one in each[1:]), "a later one is sure of some, too"
+    release = deployed.transmit(images, generator=stream(0, "message"))
+    assert torch.equal(release.sent, left == 3)
+    plain_features = trained(CUT).features(images)[0]
+    assert torch.equal(release.tensors[0][release.sent], plain_features[release.sent])
+    assert torch.equal(deployed.answer(images, release)[left < 3], told.logits[left < 3])
+
+
+def test_each_exit_takes_an_equal_part_of_the_share_of_the_images_that_chose_the_thresholds():
+    world = trained(CUT)
+    defense = EarlyExit(share=0.5, side=2, batch_size=24, held_out=0.3, **INNER)
+    deployed = world.deploy(defense)
+    generator = stream(0, "defense", "fit")  # as the world fits, so the same images
+    held = torch.randperm(len(world.train), generator=generator)[:72]
+    left = deployed.left(world.train.images(held))
+    assert torch.bincount(left, minlength=4).tolist() == [12, 12, 12, 36]
+
+
+def test_a_larger_share_keeps_the_same_images_with_several_exits_and_none_leaves_later():
+    images = trained(CUT).train.images()
+    lefts = [fitted(**INNER, share=share).left(images) for share in (0.1, 0.3, 0.5, 0.9, 1.0)]
+    for less, more in pairwise(lefts):
+        assert bool((more <= less).all())
+        assert bool((more < less).any())
+
+
+def test_no_threshold_rises_with_the_share():
+    odds = [torch.randn(11, generator=stream(k, "odds"), dtype=torch.float64) for k in range(3)]
+    found = [thresholds(odds, total) for total in range(1, 12)]
+    for total, least in enumerate(found, start=1):
+        reach = torch.ones(11, dtype=torch.bool)
+        taken = []
+        for values, bound in zip(odds, least, strict=True):
+            taken.append(int((reach & (values >= bound)).sum()))
+            reach &= values < bound
+        assert sum(taken) == total
+        assert max(taken) - min(taken) <= 1
+        assert taken == sorted(taken, reverse=True)
+    for less, more in pairwise(found):
+        assert all(a >= b for a, b in zip(less, more, strict=True))
+
+
+def test_images_that_tie_leave_together_and_whoever_is_left_leaves_at_the_end():
+    same = torch.zeros(4, dtype=torch.float64)
+    first, second = thresholds([same, torch.arange(4.0, dtype=torch.float64)], 4)
+    assert float(first) == 0
+    assert float(second) == -torch.inf
+
+
+@pytest.mark.parametrize("after", [(), ("stem",), ("mul", "stem")])
+def test_what_stays_depends_on_no_other_image(after):
+    deployed, images = fitted(after=after, share=0.5), trained(CUT).train.images()[:40]
+    whole, left = answered(deployed, images), deployed.left(images)
+    for i in (0, 7, 39):
+        alone = answered(deployed, images[i : i + 1])
+        torch.testing.assert_close(alone.logits, whole.logits[i : i + 1])
+        assert int(deployed.left(images[i : i + 1])) == int(left[i])
+
+
+def test_nothing_behind_the_exit_is_computed():
+    """A convolution of 9 weights, 3 channels and 25 places; linear classifiers of 3 classes."""
+    deployed, images = fitted(**INNER), trained(CUT).train.images()[:1]
+    sides = [2 * 1 * 4 * 3, 2 * 3 * 4 * 3, 2 * 3 * 4 * 3]  # multiply-adds are 2, of a 2 x 2 grid
+    convolution = 2 * 9 * 3 * 25
+    wanted = [sides[0], sides[0] + convolution + sides[1], sum(sides) + convolution]
+
+    def until(place):
+        passed = stations(deployed.defense, deployed.split.client, images)
+        return operations(lambda: [next(passed) for _ in range(place + 1)])
+
+    assert [until(place) for place in range(3)] == wanted
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [
+        (["relu"], "no layer 'relu' lies before the cut; choose from sub, mul, stem"),
+        (["hidden"], "no layer 'hidden' lies before the cut"),
+        (["nowhere"], "no layer 'nowhere' lies before the cut"),
+        (["stem", "mul"], "in the order in which they run"),
+        (["stem", "stem"], "name each layer once"),
+    ],
+)
+def test_exits_are_at_layers_before_the_cut_in_turn(after, words):
+    with pytest.raises(ValueError, match=words):
+        EarlyExit(share=0.3, after=after).adapt(defense_world(CUT).split)
+    assert EarlyExit(share=0.0, after=after).adapt(defense_world(CUT).split)
+
+
+def test_features_that_may_stop_on_the_way_are_shared_with_no_other_cut():
+    assert EarlyExit(share=0.3, after=["stem"]).changes_client
+    assert not EarlyExit(share=0.3).changes_client
+    assert not EarlyExit(share=0.0, after=["stem"]).changes_client
+    off = fitted(share=0.0, **INNER)
+    release = off.transmit(trained(CUT).targets, generator=stream(0, "message"))
+    assert release.sent is None
+    assert off.exits == ()
+    assert off.left(trained(CUT).targets) is None
+
+
+def test_a_chain_stops_where_its_first_member_does():
+    exit_ = EarlyExit(share=0.4, side=2, held_out=0.3, after=["stem"])
+    chain = trained(CUT).deploy(
+        Chain(members={"exit": exit_, "noise": GaussianNoise(noise_std=1.0)})
+    )
+    images = trained(CUT).train.images()
+    left = chain.left(images)
+    assert chain.exits == ("stem", CUT)
+    assert set(left.tolist()) == {0, 1, 2}
+    assert torch.equal(chain.release(images, generator=stream(0, "message")).sent, left == 2)
 
 
 def test_an_untrained_exit_and_settings_out_of_range_are_refused():

@@ -17,12 +17,14 @@ from attacks.mean_image import MeanImage
 from attacks.ridge import Ridge
 from experiments.compose import plain
 from experiments.console import Reporter
+from experiments.errors import UserError
 from experiments.job import Job
 from experiments.judge import Judge
 from experiments.page.render import render
 from experiments.page.tables import to_csv, to_markdown
 from experiments.store import Store
 from experiments.target import Target
+from splitbench.answers import Answers
 from splitbench.checks.attack_trial import attempt
 from splitbench.checks.attack_world import CLASSES, Noisy, Undefended, toy_images, toy_world
 from splitbench.checks.inference_trial import attempt as attempt_inference
@@ -171,9 +173,9 @@ def test_the_decision_is_a_side_channel_that_the_length_of_a_message_gives_away(
     assert probe.says_nothing_about(toy_world().release()) == "all messages have one length"
 
 
-def opened(tmp_path, *overrides):
+def opened(tmp_path, *overrides, cut="relu3"):
     with initialize_config_module("configs", version_base="1.3"):
-        config = compose("run", overrides=["debug=smoke", "cuts=[relu3]", *overrides])
+        config = compose("run", overrides=["debug=smoke", f"cuts=[{cut}]", *overrides])
     return Job(plain(config), Store(tmp_path), Reporter("test", interactive=False))
 
 
@@ -240,6 +242,71 @@ def test_tables_and_page_say_what_is_sent_where_not_all_is_and_nothing_elsewhere
     assert "share_sent" not in to_csv(usual)
     assert "answered on the device" not in to_markdown(usual)
     assert "sent</small>" not in render(usual, link=LINK, commands={})
+
+
+def test_the_judge_says_who_leaves_by_which_exit_and_what_the_device_computes(tmp_path):
+    job = opened(tmp_path, "defense=early_exit_inner", "defense.share=0.6", cut="relu2")
+    judge, target = Judge(job), job.target(job.cuttable.find("relu2"))
+    judge.see(target)
+    told, left = judge.facts("relu2"), target.left()
+    assert set(left.tolist()) == {0, 1, 2}
+    right = target.logits().argmax(1) == job.roles.target.labels
+    for place, name in enumerate(("relu1", "relu2")):
+        here = left == place
+        assert told["utility"][f"share_exit/{name}"].mean == float(here.double().mean())
+        assert told["utility"][f"accuracy_exit/{name}"].mean == float(right[here].double().mean())
+    # Two convolutions of 5 x 5 weights, and a linear classifier of the channels on a 4 x 4 grid.
+    first, second = 2 * 25 * 1 * 6 * 28 * 28, 2 * 25 * 6 * 16 * 10 * 10
+    early, late = 2 * 6 * 16 * 10, 2 * 16 * 16 * 10
+    assert told["cost"]["client_flops"] == first + early + second + late
+    reach = float((left > 0).double().mean())
+    wanted = first + early + reach * (second + late)
+    assert told["cost"]["client_flops_mean"] == pytest.approx(wanted)
+    assert told["cost"]["client_ms_mean"] > 0
+    assert told["traits"]["changes_client"]  # not computed from what others release
+    assert told["traits"]["nested"] == "no"
+
+
+def test_tables_say_how_many_leave_by_which_exit_over_seeds():
+    evidence = []
+    for record, scores in cells(cuts=("relu1",), settings=(SETTINGS[0],), seeds=2, targets=40):
+        share = 0.2 + 0.1 * record.cell.seed
+        changes = {
+            "share_sent": Interval(mean=1 - share, low=0.0, high=1.0, n=40),
+            "share_exit/conv1": Interval(mean=share, low=share, high=share, n=40),
+            "accuracy_exit/conv1": Interval(mean=0.9, low=0.9, high=0.9, n=8),
+            "share_exit/relu1": Interval(mean=0.0, low=0.0, high=0.0, n=40),
+        }
+        cost = {**record.cost, "client_flops_mean": 7.0, "client_ms": 5.0, "client_ms_mean": 3.0}
+        cost |= {"encode_ms": 1.0, "decode_ms": 1.0, "server_ms": 1.0}
+        utility = {**record.utility, **changes}
+        evidence.append(Evidence(replace(record, utility=utility, cost=cost), scores))
+    found = boards(evidence, link=LINK, resamples=100)
+    (row,) = found[0].rows
+    assert row.exits["conv1"].share.mean == pytest.approx(0.25)
+    assert row.exits["relu1"].accuracy is None
+    text = to_markdown(found).replace("\N{NO-BREAK SPACE}", " ")
+    assert "| 25 % at conv1 (90 % right), 0 % at relu1 (— right) |" in text
+    (line,) = csv.DictReader(io.StringIO(to_csv(found)))
+    assert (float(line["client_flops_mean"]), float(line["client_ms_mean"])) == (7, 3)
+    assert float(line["client_ms"]) == 6  # of an image that is sent, with its coding
+    sent = 0.75
+    link = LINK.transfer_ms(row.payload_bytes_mean / sent)
+    assert row.end_to_end_ms == pytest.approx(3 + 1 + sent * (2 + link))
+
+
+def test_a_layer_behind_the_cut_is_the_users_to_mend_before_anything_is_trained(tmp_path):
+    job = opened(tmp_path, "defense=early_exit_inner", "defense.after=[fc2]")
+    with pytest.raises(UserError, match="no layer 'fc2' lies before the cut"):
+        job.check_fit()
+
+
+def test_who_asks_about_auxiliary_images_gets_no_message_of_those_that_leave_early(tmp_path):
+    job = opened(tmp_path, "defense=early_exit_inner", "defense.share=0.6", cut="relu2")
+    deployed = job.target(job.cuttable.find("relu2")).deployment
+    images = job.roles.auxiliary.images()
+    numbered = Answers(deployed, images.__getitem__, observations=1, seed=0, name="pool")
+    assert torch.equal(numbered.first(150).sent, deployed.left(images[:150]) == 2)
 
 
 def test_images_that_stay_cost_the_time_of_the_client_alone():

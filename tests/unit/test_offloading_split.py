@@ -1,5 +1,6 @@
 """What is answered over a socket is what the whole model answers, bit for bit."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -15,6 +16,7 @@ from defenses.quantization import Quantization
 from defenses.secret_rotation import SecretRotation
 from defenses.structured_pruning import StructuredPruning
 from experiments.exporting import expected_answers, why_not_compared
+from offloading.runtime.errors import ArtefactError
 from splitbench.codecs.jpeg import Jpeg
 from splitbench.codecs.uniform import Uniform
 from splitbench.data.images import LabeledImages
@@ -124,6 +126,7 @@ EXACT = {
     "key": DEFENDED["key"],
     "pruned": DEFENDED["pruned"],
     "exit": lambda: EarlyExit(share=0.5, head_epochs=1, batch_size=12),
+    "exits": lambda: EarlyExit(share=0.5, after=["conv1"], head_epochs=1, batch_size=12),
 }
 
 
@@ -172,19 +175,45 @@ def test_fresh_noise_is_drawn_for_every_message_unless_a_generator_is_given(tmp_
         assert not torch.equal(client.request(image).logits, client.request(image).logits)
 
 
-def test_an_image_that_the_exit_is_sure_of_is_never_sent(tmp_path):
-    defense = EarlyExit(share=0.5, head_epochs=1, batch_size=12)
+@pytest.mark.parametrize("after", [(), ("conv1",)])
+def test_an_image_that_an_exit_is_sure_of_is_never_sent(tmp_path, after):
+    defense = EarlyExit(share=0.5, after=after, head_epochs=1, batch_size=12, held_out=0.5)
     made = deployment(lenet(), "relu1", defense=defense, fit=train())
     with running(exported(tmp_path, made)) as client:
-        several = images(12)
-        stays = made.answered(made.features(several)).stays
-        assert 0 < stays.sum() < 12, "the test needs images of both kinds"
+        several = images(24)  # those that chose the thresholds
+        left = made.left(several)
+        stays = left < len(made.exits)
+        assert set(left.tolist()) == {*range(len(made.exits) + 1)}, "the test needs all kinds"
         for image, kept in zip(several.split(1), stays.tolist(), strict=True):
             answer = client.request(image)
             assert answer.answered_by == ("exit" if kept else "server")
             assert (answer.payload_bytes == 0) == kept == (answer.servers == ())
             wanted = made.answer(image, made.release(image, generator=stream(0, "x")))
             assert torch.equal(answer.logits, wanted)
+
+
+def test_the_device_computes_nothing_behind_the_exit_that_is_sure(tmp_path):
+    defense = EarlyExit(share=1.0, after=["conv1"], head_epochs=1, batch_size=12)
+    made = deployment(lenet(), "relu2", defense=defense, fit=train())
+    with running(exported(tmp_path, made)) as client:
+        several, run = images(12), []
+        client.head.client.conv2.register_forward_hook(lambda *_: run.append(1))
+        left = made.left(several)
+        assert set(left.tolist()) >= {0, 1}
+        for image in several.split(1):
+            client.request(image)
+        assert len(run) == int((left > 0).sum())
+
+
+def test_an_artefact_whose_exits_answer_otherwise_is_not_written(tmp_path):
+    defense = EarlyExit(share=0.5, after=["conv1"], head_epochs=1, batch_size=12)
+    made = deployment(lenet(), "relu1", defense=defense, fit=train())
+    kept = made.defense.answered_early
+    made.defense.answered_early = lambda stop, values: replace(
+        kept(stop, values), logits=kept(stop, values).logits + 1
+    )
+    with pytest.raises(ArtefactError, match="the head that was written answers otherwise"):
+        exported(tmp_path, made)
 
 
 def test_the_phases_sum_to_the_time_from_end_to_end(tmp_path):

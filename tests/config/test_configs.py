@@ -1,6 +1,7 @@
 """Every option of every group, and every experiment, composes and builds what it describes."""
 
 import copy
+import json
 from collections import Counter
 from functools import cache
 from importlib.util import find_spec
@@ -65,15 +66,19 @@ def resolved(*overrides):
     return plain(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]))
 
 
+@cache
+def check_kind(group, node):
+    """Whether what a node describes, as JSON, can be built and is of its group's kind."""
+    assert isinstance(build(json.loads(node)), KINDS[group])
+
+
 def built_parts(config):
     """Build what a resolved configuration describes, apart from data and model weights."""
-    made = {group: build(config[group]) for group in ("defense", "codec", "threat")}
-    for group, value in made.items():
-        assert isinstance(value, KINDS[group])
-    for node in config["attacks"].values():
-        assert isinstance(build(node), Attack)
-    for node in config["metrics"].values():
-        assert isinstance(build(node), Metric)
+    many = {"attack": config["attacks"], "metric": config["metrics"]}
+    described = [(group, config[group]) for group in ("defense", "codec", "threat")]
+    described += [(group, node) for group, nodes in many.items() for node in nodes.values()]
+    for group, node in described:
+        check_kind(group, json.dumps(node))  # jobs share most of theirs
     assert hasattr(build(config["training"]), "fit")
     assert hasattr(build(config["tracking"]), "start")
     assert hasattr(build(config["data"]), "load")

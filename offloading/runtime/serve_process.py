@@ -3,8 +3,8 @@
 import json
 import os
 import signal
+import socket
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,9 +45,7 @@ def serve(options: Options, *, say: Say, warn: Say) -> None:
              "token_file anybody may ask\n")  # fmt: skip
     worker = _worker(options)
     server = Server(worker, address, access)
-    ending = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ending.set())
+    wait_for_the_end = heeding(signal.SIGINT, signal.SIGTERM)
     server.start()
     manifest = worker.stage.manifest
     ready = {
@@ -57,8 +55,30 @@ def serve(options: Options, *, say: Say, warn: Say) -> None:
         "pid": os.getpid(),
     }
     say(json.dumps(ready) + "\n")
-    ending.wait()
+    wait_for_the_end()
     server.stop()
+
+
+def heeding(*numbers: signal.Signals) -> Callable[[], None]:
+    """Heed these signals from now on; return what waits for the first of them.
+
+    It leaves a byte in a socket, and is heard however early it comes and whichever thread it is
+    delivered to. A handler that sets an event would not be: the main thread runs it only when it
+    wakes up, and a wait without end that is about to begin never does.
+    """
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+    signal.set_wakeup_fd(told.fileno())
+    for number in numbers:
+        signal.signal(number, lambda *_: None)
+
+    def wait() -> None:
+        heard.recv(1)
+        signal.set_wakeup_fd(-1)
+        heard.close()
+        told.close()
+
+    return wait
 
 
 def _worker(options: Options) -> Worker:

@@ -55,7 +55,10 @@ def test_what_is_served_answers_from_another_process_and_ends_on_ctrl_c(plan, tm
                 answers = [client.request(image) for image in IMAGES]
         finally:
             server.send_signal(signal.SIGINT)
-        assert server.wait(20) == 0
+        try:
+            assert server.wait(20) == 0
+        finally:
+            server.kill()
         assert server.stdout.read() == ""
     assert {answer.pid for answer in answers} == {server.pid} != {os.getpid()}
     stage, client = load_stage(folder_of(plan, 1)), client.head

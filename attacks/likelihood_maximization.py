@@ -69,6 +69,9 @@ class LikelihoodMaximization(Attack):
         weights: Candidates for the weight of the prior, >= 0. One is taken as it is; of several
             (and the readings of a quantiser, and the warm start left alone) the one with the
             least squared error on held-out auxiliary images is.
+        refinements: How often the weights half-way (in logarithm) between the best one and its
+            neighbours are tried, too, >= 0. A release whose likelihood is known is otherwise
+            served better by few weights than one whose noise is only guessed.
         prior: Belief about images, or None.
         warm_start: Attack whose guess is refined, or None to start from grey.
         restart: With a `warm_start`: search from grey too, and keep the better objective.
@@ -100,6 +103,7 @@ class LikelihoodMaximization(Attack):
         steps: int = 500,
         learning_rate: float = 0.05,
         weights: Sequence[float] = (0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5),
+        refinements: int = 1,
         prior: Prior | None = None,
         warm_start: Attack | None = None,
         restart: bool = False,
@@ -111,6 +115,8 @@ class LikelihoodMaximization(Attack):
             raise ValueError(f"learning_rate={learning_rate}: must be positive")
         if not weights or min(weights) < 0:
             raise ValueError(f"weights={weights}: want at least one, none negative")
+        if refinements < 0:
+            raise ValueError(f"refinements={refinements}: must be at least 0")
         if restart and warm_start is None:
             raise ValueError("restart=True: there is only the grey start without a warm_start")
         if max_targets is not None and max_targets < 1:
@@ -118,6 +124,7 @@ class LikelihoodMaximization(Attack):
         self.steps = steps
         self.learning_rate = learning_rate
         self.weights = tuple(float(w) for w in weights)
+        self.refinements = refinements
         self.prior = prior
         self.warm_start = warm_start
         self.restart = restart
@@ -201,15 +208,14 @@ class LikelihoodMaximization(Attack):
         images, release = _held_out(surface, CHOOSING)
         features = tuple(f.detach() for f in surface.client(images))
         readings, self._rounding = likely_readings(release, features, surface)
-        tried = {
-            (weight, reading): error
-            for reading in readings
-            for weight, error in zip(
-                self.weights,
-                self._try_weights(images, release, reading, surface, generator),
-                strict=True,
-            )
-        }
+        tried: dict[tuple[float, Reading], float] = {}
+        for reading in readings:
+            tried |= self._tried(self.weights, images, release, reading, surface, generator)
+        for _ in range(self.refinements):
+            weight, reading = min(tried, key=lambda choice: tried[choice])
+            known = [other for other, read in tried if read == reading]
+            if between := _between_neighbors(weight, known):
+                tried |= self._tried(between, images, release, reading, surface, generator)
         if self.warm_start is not None:
             start = self._start(release, surface, generator)
             tried[ALONE, Reading.CELLS] = float(_squared_error(start, images).mean())
@@ -217,22 +223,21 @@ class LikelihoodMaximization(Attack):
         self._weight, self._reading = torch.tensor(weight), torch.tensor(reading)
         return tried[weight, reading]
 
-    def _try_weights(
+    def _tried(
         self,
+        weights: Sequence[float],
         images: Tensor,
         release: Release,
         reading: Reading,
         surface: Surface,
         generator: torch.Generator,
-    ) -> list[float]:
+    ) -> dict[tuple[float, Reading], float]:
         """Squared error of each weight on the same releases."""
-        index = torch.arange(len(images)).repeat(len(self.weights))
-        weights = torch.tensor(self.weights).repeat_interleave(len(images))
-        guess = self._search(release[index], weights, reading, surface, generator)
-        errors: list[float] = (
-            _squared_error(guess, images[index]).view(-1, len(images)).mean(1).tolist()
-        )
-        return errors
+        index = torch.arange(len(images)).repeat(len(weights))
+        each = torch.tensor(weights).repeat_interleave(len(images))
+        guess = self._search(release[index], each, reading, surface, generator)
+        errors = _squared_error(guess, images[index]).view(-1, len(images)).mean(1).tolist()
+        return {(w, reading): error for w, error in zip(weights, errors, strict=True)}
 
     def _search(
         self,
@@ -292,6 +297,15 @@ def _held_out(surface: Surface, count: int) -> tuple[Tensor, Release]:
     """Pairs that no warm start was trained on; of the others where none are held out."""
     images, release = surface.validation_pairs(count)
     return (images, release) if len(images) else next(surface.pairs(count))
+
+
+def _between_neighbors(weight: float, known: Sequence[float]) -> list[float]:
+    """The geometric means of a weight and the next smaller and larger known ones."""
+    neighbors = [
+        *sorted(other for other in known if other < weight)[-1:],
+        *sorted(other for other in known if other > weight)[:1],
+    ]
+    return [math.sqrt(weight * other) for other in neighbors if weight * other > 0]
 
 
 def _squared_error(guess: Tensor, images: Tensor) -> Tensor:

@@ -144,6 +144,24 @@ def test_where_nothing_is_rounded_there_is_one_reading_only():
     assert int(attack.export_state()["reading"]) == Reading.CELLS
 
 
+def weighed(refinements):
+    """What a search finds of coarse values when it may weigh its prior, and the weight it kept."""
+    world, prior = sent_by(Uniform(bits=2)), TotalVariation(weight=3.0)
+    choices = {"weights": (1e-6, 1e6), "refinements": refinements}
+    attack = LikelihoodMaximization(steps=50, prior=prior, **choices)
+    return world.leak(attacked(attack, world)), float(attack.export_state()["weight"])
+
+
+def test_weights_between_the_best_one_and_its_neighbors_are_tried():
+    coarse, ends = weighed(refinements=0)
+    middle, mean = weighed(refinements=1)
+    fine, quarter = weighed(refinements=2)
+    assert ends in (pytest.approx(1e-6), pytest.approx(1e6))
+    assert mean == pytest.approx(1.0)
+    assert quarter in (pytest.approx(1e-3), pytest.approx(1e3))
+    assert coarse < min(middle, fine)
+
+
 def test_a_fitted_part_takes_the_place_of_the_warm_start():
     attack = LikelihoodMaximization(warm_start=Ridge())
     part = Ridge()
@@ -182,6 +200,7 @@ def test_the_search_does_not_see_how_many_targets_there_are():
         (LikelihoodMaximization, {"learning_rate": -1.0}),
         (LikelihoodMaximization, {"weights": ()}),
         (LikelihoodMaximization, {"weights": (-1.0,)}),
+        (LikelihoodMaximization, {"refinements": -1}),
         (LikelihoodMaximization, {"restart": True}),
         (LikelihoodMaximization, {"max_targets": 0}),
         (TotalVariation, {"weight": -1.0}),

@@ -104,6 +104,7 @@ def _template() -> Template:
         rebuilt_at_most=words.rebuilt_at_most,
         bound=words.bound,
         adversary=words.adversary,
+        answered=words.answered,
         explain=explain,
         clip=lambda value: f"{min(max(value, 0.0), 1.0):.4f}",
         times=_times,

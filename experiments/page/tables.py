@@ -9,6 +9,7 @@ from experiments.page.flags import explain
 from experiments.page.operating import as_markdown
 from experiments.page.words import (
     adversary,
+    answered,
     attacker_selected,
     between,
     binding,
@@ -26,6 +27,7 @@ from experiments.page.words import (
     series,
     size,
     small,
+    stays,
 )
 from splitbench.leaderboard import COSTS, QUALITY, RECOGNITION, Board, Row
 from splitbench.record import Interval
@@ -261,25 +263,16 @@ def _table(
 
 def _stays(board: Board) -> list[str]:
     """Defenses that answer some images on the device; nothing where there are none."""
-    rows = [row for row in board.rows if row.share_sent and row.raw]
+    rows = stays(board)
     names = ("cut", "defense", "answered", "sent", "leakage of the sent", "leakage of all")
     lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
     for row in rows:
         sent = "—" if row.share_sent is None else percent(row.share_sent.mean)
         among = f"{rate(_mean(row.raw_sent))} ({between(row.raw_sent)})" if row.raw_sent else "—"
-        cells = (row.cut, series(row), _answered(row), sent, among, rate(_mean(row.raw)))
+        cells = (row.cut, series(row), answered(row), sent, among, rate(_mean(row.raw)))
         lines.append("| " + " | ".join(map(_plain, cells)) + " |")
     text = "Some images are answered on the device, and nothing of them is sent:"
     return [text, "\n".join(lines)] if rows else []
-
-
-def _answered(row: Row) -> str:
-    """Shares of the images that leave by each exit, and how many of these rightly."""
-    found = [
-        f"{percent(exit_.share.mean)} at {name} ({percent(_mean(exit_.accuracy))} right)"
-        for name, exit_ in row.exits.items()
-    ]
-    return ", ".join(found) or "—"
 
 
 def _promises(board: Board) -> list[str]:

@@ -149,6 +149,11 @@ class View:
         return operating(self.board)
 
     @property
+    def stays(self) -> list[Row]:
+        """Rows of devices that answer some images by themselves."""
+        return words.stays(self.board)
+
+    @property
     def promised(self) -> list[Row]:
         """Rows with a formal guarantee, one for all cuts at which it is the same."""
         return words.promised(self.board)

@@ -160,6 +160,21 @@ def led(board: Board) -> list[tuple[Row, str, str, Interval]]:
     ]
 
 
+def stays(board: Board) -> list[Row]:
+    """Rows of devices that answer some images by themselves."""
+    return [row for row in board.rows if row.share_sent and row.raw]
+
+
+def answered(row: Row) -> str:
+    """Shares of the images that leave by each exit, and how many of these rightly."""
+    found = [
+        f"{percent(exit_.share.mean)} at {name} "
+        f"({percent(exit_.accuracy and exit_.accuracy.mean)} right)"
+        for name, exit_ in row.exits.items()
+    ]
+    return ", ".join(found) or "—"
+
+
 def promised(board: Board) -> list[Row]:
     """Rows with a formal guarantee, one for all cuts at which the same is promised."""
     formal = [row for row in board.rows if row.guarantee.formal]

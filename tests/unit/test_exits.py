@@ -239,9 +239,15 @@ def test_tables_and_page_say_what_is_sent_where_not_all_is_and_nothing_elsewhere
     page = render(found, link=LINK, commands={})
     assert "% sent</small>" in page
     assert f"sent {row.raw_sent.mean:.2f}</small>" in page
+    section = page[page.index("<h2>What never leaves the device</h2>") :]
+    line = section[section.index("<tbody>") : section.index("</tbody>")]
+    assert "<td>70 %</td>" in line
+    assert f"<b>{row.raw_sent.mean:.2f}</b>" in line
     assert "share_sent" not in to_csv(usual)
     assert "answered on the device" not in to_markdown(usual)
-    assert "sent</small>" not in render(usual, link=LINK, commands={})
+    plain = render(usual, link=LINK, commands={})
+    assert "sent</small>" not in plain
+    assert "never leaves" not in plain
 
 
 def test_the_judge_says_who_leaves_by_which_exit_and_what_the_device_computes(tmp_path):

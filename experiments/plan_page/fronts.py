@@ -99,13 +99,15 @@ def _dots(points: Array) -> go.Scatter:
 
 def _front(report: Report, across: str, tint: str) -> go.Scatter:
     plans = [judged.plan for judged in report.outcome.front]
+    tints = [plan.figures[tint].value for plan in plans]
     return go.Scatter(
         **_at(plans, across),
         mode="markers",
         marker={
             "size": 9,
             "line": {"color": "var(--card)", "width": 1},
-            "color": [plan.figures[tint].value for plan in plans],
+            "color": tints,
+            "showscale": min(tints) < max(tints),  # one value would get a scale made up around it
             "colorscale": [[0, "var(--s1)"], [1, "var(--s2)"]],
             "colorbar": {
                 "title": {"text": "$ / M" if tint.startswith("usd") else "L", "side": "top"},

@@ -370,6 +370,13 @@ def test_a_device_alone_has_a_page_too():
     reader = read(page_of(report))
     assert "Keep the whole model on the phone." in reader.text
     assert not {"regions", "rates"} & {*reader.ids}
+    shown = [t.marker.showscale for d in fronts.drawings(report) for t in d.figure.data]
+    assert True not in shown  # one placement has one colour
+
+
+def test_colours_that_differ_have_a_scale(report):
+    for drawing in fronts.drawings(report):
+        assert [t.marker.showscale for t in drawing.figure.data].count(True) == 1
 
 
 def test_many_placements_are_thinned_out(report, monkeypatch):

@@ -219,9 +219,9 @@ def _with_costs(row: Row, system: System, link: Link | None) -> Row:
         missing["end_to_end_ms"] = "not measured"
     else:
         sent = 1.0 if row.share_sent is None else row.share_sent.mean
-        device = mean("client_ms_mean", "encode_ms")
-        total = client if device is None else device
-        total += sent * (server + link.transfer_ms(payload / sent)) if sent else 0.0
+        answers = mean("client_ms_mean")  # whatever image it is; only what is sent is encoded
+        device = client if answers is None else answers + sent * (mean("encode_ms") or 0.0)
+        total = device + (sent * (server + link.transfer_ms(payload / sent)) if sent else 0.0)
     for name, value in (("client_ms", client), ("server_ms", server), ("payload_bytes", payload)):
         if value is None:
             missing[name] = "not measured"

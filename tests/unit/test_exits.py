@@ -298,7 +298,7 @@ def test_tables_say_how_many_leave_by_which_exit_over_seeds():
     assert float(line["client_ms"]) == 6  # of an image that is sent, with its coding
     sent = 0.75
     link = LINK.transfer_ms(row.payload_bytes_mean / sent)
-    assert row.end_to_end_ms == pytest.approx(3 + 1 + sent * (2 + link))
+    assert row.end_to_end_ms == pytest.approx(3 + sent * (1 + 2 + link))
 
 
 def test_a_layer_behind_the_cut_is_the_users_to_mend_before_anything_is_trained(tmp_path):

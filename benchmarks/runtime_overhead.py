@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from benchmarks.plain_socket import plain_socket_ms
-from experiments.carrying import by_size, carried
+from experiments.carrying import Served, by_size, carried
 from experiments.console import Reporter
 from splitbench.models import SixConv, resnet18
 from splitbench.rng import isolated, stream
@@ -50,15 +50,9 @@ def _round(
     cuttable: Cuttable, cuts: Sequence[Cut], images: torch.Tensor, node: dict[str, object]
 ) -> list[tuple[float, float]]:
     """Milliseconds there and back at each cut, by the runtime and by a bare socket."""
-    plans = carried(
-        cuttable,
-        cuts,
-        images,
-        model=node,
-        classes=10,
-        requests=REQUESTS,
-        reporter=Reporter("runtime", interactive=False),
-    )
+    reporter = Reporter("runtime", interactive=False)
+    served = Served(cuttable, node, images, classes=10)
+    plans = carried(served, cuts, requests=REQUESTS, reporter=reporter)
     sizes = [round(plan.sent_bytes) for plan in plans]
     parts = [cuttable.split(cut) for cut in cuts]
     links = plain_socket_ms(parts, sizes, images, requests=REQUESTS)

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,24 +19,42 @@ if TYPE_CHECKING:
     from splitbench.split import Cut, Cuttable
 
 
+@dataclass(frozen=True)
+class Served:
+    """A model that is to be served for a while.
+
+    Attributes:
+        cuttable: The model.
+        node: Describes it, for who builds it again.
+        images: ``(n, c, h, w)``, float in [0, 1], to send.
+        classes: Number of classes.
+    """
+
+    cuttable: "Cuttable"
+    node: Mapping[str, Any]
+    images: "Tensor"
+    classes: int
+
+    def write(self, cut: "Cut", folder: Path) -> None:
+        """Both segments of the undefended model, cut once."""
+        from defenses.no_defense import NoDefense
+        from offloading.runtime.export import export
+        from splitbench.codecs.float32 import Float32
+        from splitbench.deployment import Deployment
+
+        plain = (NoDefense(), Float32())
+        deployment = Deployment(self.cuttable.split(cut), *plain, cut.tensors, plain)
+        export(deployment, folder, model=self.node, images=self.images[:1], classes=self.classes)
+
+
 def carried(
-    cuttable: "Cuttable",
-    cuts: Sequence["Cut"],
-    images: "Tensor",
-    *,
-    model: Mapping[str, Any],
-    classes: int,
-    requests: int,
-    reporter: Reporter,
+    served: Served, cuts: Sequence["Cut"], *, requests: int, reporter: Reporter
 ) -> tuple[Measured, ...]:
     """Cut a model at releases of several sizes and run it between two processes.
 
     Args:
-        cuttable: The model.
+        served: The model.
         cuts: Of which some are taken, by size.
-        images: ``(n, c, h, w)``, float in [0, 1].
-        model: The node that describes the model.
-        classes: Number of classes.
         requests: Timed ones of each size.
         reporter: Says what is done.
 
@@ -47,30 +66,18 @@ def carried(
         subjects: list[Subject] = []
         for cut in by_size(cuts):
             folder = Path(room) / str(len(subjects))
-            _write(cuttable, cut, folder, images[:1], model=model, classes=classes)
+            served.write(cut, folder)
             subjects.append(Subject(name=cut.name, folder=folder, tiers=(NEAR, FAR)))
         with reporter.stage(f"sending releases of {len(subjects)} cuts to a process") as meter:
-            return measure_carrying(subjects, images, requests=requests, on_request=meter)
+            return measure_carrying(subjects, served.images, requests=requests, on_request=meter)
 
 
-def started(
-    cuttable: "Cuttable",
-    cut: "Cut",
-    images: "Tensor",
-    *,
-    model: Mapping[str, Any],
-    classes: int,
-    starts: int,
-    reporter: Reporter,
-) -> ColdStarts:
+def started(served: Served, cut: "Cut", *, starts: int, reporter: Reporter) -> ColdStarts:
     """Start a function that runs the model from a cut on, each time in a fresh interpreter.
 
     Args:
-        cuttable: The model.
+        served: The model.
         cut: Where it begins; ``input`` for the whole model.
-        images: ``(n, c, h, w)``, float in [0, 1].
-        model: The node that describes the model.
-        classes: Number of classes.
         starts: How many.
         reporter: Says what is done.
 
@@ -79,29 +86,10 @@ def started(
         RequestFailed: An instance died or took too long.
     """
     with tempfile.TemporaryDirectory() as room:
-        _write(cuttable, cut, Path(room) / "0", images[:1], model=model, classes=classes)
+        folder = Path(room) / "0"
+        served.write(cut, folder)
         with reporter.stage(f"starting a function {starts} times") as meter:
-            return measure_cold_starts(Path(room) / "0", images[0], starts=starts, on_start=meter)
-
-
-def _write(
-    cuttable: "Cuttable",
-    cut: "Cut",
-    folder: Path,
-    images: "Tensor",
-    *,
-    model: Mapping[str, Any],
-    classes: int,
-) -> None:
-    """Both segments of the undefended model, cut once."""
-    from defenses.no_defense import NoDefense
-    from offloading.runtime.export import export
-    from splitbench.codecs.float32 import Float32
-    from splitbench.deployment import Deployment
-
-    plain = (NoDefense(), Float32())
-    deployment = Deployment(cuttable.split(cut), *plain, cut.tensors, plain)
-    export(deployment, folder, model=model, images=images, classes=classes)
+            return measure_cold_starts(folder, served.images[0], starts=starts, on_start=meter)
 
 
 def by_size(cuts: Sequence["Cut"]) -> list["Cut"]:

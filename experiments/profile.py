@@ -22,9 +22,8 @@ from offloading.cold_starts import ColdStarts
 from offloading.profile import Profile
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from splitbench.split import Cut, Cuttable
+    from experiments.carrying import Served
+    from splitbench.split import Cut
 
 HELP = """\
 Time the head and the tail of every cut of a model on this machine, and write a JSON file.
@@ -73,6 +72,7 @@ def profile_of(config: dict[str, Any], reporter: Reporter) -> Profile:
     """Build the model, untrained (which takes as long), and time its parts."""
     import torch
 
+    from experiments.carrying import Served
     from offloading.profiling import measure_profile
     from splitbench.rng import isolated, stream
     from splitbench.split import Cuttable, UntraceableError
@@ -86,7 +86,8 @@ def profile_of(config: dict[str, Any], reporter: Reporter) -> Profile:
         cuts = cuttable.cuts(config["granularity"])
     except (UntraceableError, ValueError) as error:
         raise UserError(str(error)) from error
-    carrying = _carrying(config, cuttable, cuts, image, classes, reporter)
+    served = Served(cuttable, config["model"], image, classes)
+    carrying = _carrying(config, served, cuts, reporter)
     with reporter.stage(f"timing {len(cuts)} cuts") as meter:
         found = measure_profile(
             model,
@@ -100,17 +101,12 @@ def profile_of(config: dict[str, Any], reporter: Reporter) -> Profile:
             seed=config["seed"],
             on_run=meter,
         )
-    cold = _cold(config, cuttable, cuts, image, classes, reporter)
+    cold = _cold(config, served, cuts, reporter)
     return dataclasses.replace(found, carrying=carrying, cold=cold)
 
 
 def _carrying(
-    config: dict[str, Any],
-    cuttable: "Cuttable",
-    cuts: Sequence["Cut"],
-    image: "Tensor",
-    classes: int,
-    reporter: Reporter,
+    config: dict[str, Any], served: "Served", cuts: Sequence["Cut"], reporter: Reporter
 ) -> Carrying | None:
     """What the runtime takes here; None, with the reason, where it cannot be measured."""
     from experiments.carrying import carried
@@ -122,15 +118,7 @@ def _carrying(
     if not config["carrying"]:
         return None
     try:
-        found = carried(
-            cuttable,
-            cuts,
-            image,
-            model=config["model"],
-            classes=classes,
-            requests=config["runs"],
-            reporter=reporter,
-        )
+        found = carried(served, cuts, requests=config["runs"], reporter=reporter)
     except (ArtefactError, EmulationError, MeasureError) as error:
         reporter.say(f"plans will leave out what the runtime takes: {sentence(error)}")
         return None
@@ -138,12 +126,7 @@ def _carrying(
 
 
 def _cold(
-    config: dict[str, Any],
-    cuttable: "Cuttable",
-    cuts: Sequence["Cut"],
-    image: "Tensor",
-    classes: int,
-    reporter: Reporter,
+    config: dict[str, Any], served: "Served", cuts: Sequence["Cut"], reporter: Reporter
 ) -> ColdStarts | None:
     """What cold starts take here; None where nobody asks.
 
@@ -159,15 +142,7 @@ def _cold(
     if not starts:
         return None
     try:
-        return started(
-            cuttable,
-            cuts[0],
-            image,
-            model=config["model"],
-            classes=classes,
-            starts=starts,
-            reporter=reporter,
-        )
+        return started(served, cuts[0], starts=starts, reporter=reporter)
     except (ArtefactError, RequestFailed) as error:
         raise UserError(f"cold starts cannot be measured: {sentence(error)}") from error
 

@@ -1,10 +1,11 @@
 """Numbers and adversaries in words."""
 
 from collections.abc import Mapping
+from itertools import starmap
 from typing import Any
 
 from splitbench.guarantee import Guarantee
-from splitbench.leaderboard import Board, Row
+from splitbench.leaderboard import Board, Exit, Row
 from splitbench.leaderboard.simulable import parse
 from splitbench.record import Interval
 
@@ -167,12 +168,12 @@ def stays(board: Board) -> list[Row]:
 
 def answered(row: Row) -> str:
     """Shares of the images that leave by each exit, and how many of these rightly."""
-    found = [
-        f"{percent(exit_.share.mean)} at {name} "
-        f"({percent(exit_.accuracy and exit_.accuracy.mean)} right)"
-        for name, exit_ in row.exits.items()
-    ]
-    return ", ".join(found) or "—"
+    return ", ".join(starmap(_left, row.exits.items())) or "—"
+
+
+def _left(name: str, exit_: Exit) -> str:
+    right = percent(exit_.accuracy.mean if exit_.accuracy else None)
+    return f"{percent(exit_.share.mean)} at {name} ({right} right)"
 
 
 def promised(board: Board) -> list[Row]:

@@ -241,7 +241,7 @@ def test_tables_and_page_say_what_is_sent_where_not_all_is_and_nothing_elsewhere
     assert f"sent {row.raw_sent.mean:.2f}</small>" in page
     section = page[page.index("<h2>What never leaves the device</h2>") :]
     line = section[section.index("<tbody>") : section.index("</tbody>")]
-    assert "<td>70 %</td>" in line
+    assert "<td>70\N{NO-BREAK SPACE}%</td>" in line
     assert f"<b>{row.raw_sent.mean:.2f}</b>" in line
     assert "share_sent" not in to_csv(usual)
     assert "answered on the device" not in to_markdown(usual)

@@ -87,12 +87,18 @@ def _better(report: Report, index: Index, other: Index) -> str:
     """In what one placement is better than another, which is nowhere worse."""
     worse, better = report.planner.plan(index).figures, report.planner.plan(other).figures
     said = [
-        f"{NAMES[name]} {value(name, better[name].value)} "
-        f"instead of {value(name, worse[name].value)}"
+        _instead(name, better[name].value, worse[name].value)
         for name in OBJECTIVES
         if better[name].value < worse[name].value
     ]
     return ", ".join(said)
+
+
+def _instead(name: str, better: float, worse: float) -> str:
+    """Both values; what lies between them where they look the same."""
+    less, more = value(name, better), value(name, worse)
+    told = f" instead of {more}" if less != more else f", lower by {worse - better:.1g}"
+    return f"{NAMES[name]} {less}{told}"
 
 
 def _behind(report: Report, plan: Plan, chosen: Index) -> str:
@@ -104,8 +110,7 @@ def _behind(report: Report, plan: Plan, chosen: Index) -> str:
     else:
         behind = f"{NAMES[name]} higher by {value(name, more)}"
     gains = [
-        f"{NAMES[other]} {value(other, plan.figures[other].value)}"
-        f" instead of {value(other, best[other].value)}"
+        _instead(other, plan.figures[other].value, best[other].value)
         for other in OBJECTIVES
         if other != name and plan.figures[other].value < best[other].value
     ]

@@ -346,6 +346,14 @@ def test_what_is_dominated_is_said_to_be_by_whom(report):
     assert "instead of" in said
 
 
+def test_what_differs_by_less_than_is_shown_is_said_to_by_how_much():
+    known = (option("input", 1.0), option("first", 0.9997), option("second", 0.4))
+    report = report_of(asked(Constraints(), known=known))
+    planner = report.planner
+    later = planner.find(tiers=["phone", "function"], ends=["first"], option=known[1].name)
+    assert "leakage L 1.00, lower by 0.0003" in reasons.why_not(report, later)
+
+
 def test_says_what_would_be_needed_where_nothing_keeps_the_limits():
     report = report_of(asked(Constraints(leakage=0.5, deadline_ms=0.5)))
     text = visible(page_of(report))

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from experiments.page.plots import Series
-from experiments.page.words import rate
-from splitbench.leaderboard import Board, Row
+from experiments.page.words import adversary, rate
+from splitbench.leaderboard import Board, Row, families
 
 MOST = 8  # images in a line: what a phone can show
+FEW = 24  # lines that a reader looks through; of more, one for each kind of defense is enough
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,17 @@ class Strip:
 
 @dataclass(frozen=True)
 class Panel:
-    """All lines of one cut."""
+    """All lines of one cut.
+
+    Attributes:
+        cut: Where.
+        strips: The originals, and beneath them what a reader should see.
+        others: Further settings of the same defenses, for who asks for them.
+    """
 
     cut: str
     strips: tuple[Strip, ...]
+    others: tuple[Strip, ...] = ()
 
 
 def data_uri(image: NDArray[np.uint8]) -> str:
@@ -63,17 +72,50 @@ def panels(board: Board, lines: tuple[Series, ...]) -> tuple[Panel, ...]:
     """The gallery: for each cut the originals, and under them what each attacker saw."""
     made = []
     for cut in board.cuts:
-        strips: list[Strip] = []
         rows = [(line, row) for line in lines for row in line.rows if row.cut == cut]
-        for line, row in rows:
-            if row.guesses is None or row.truths is None:
-                continue
-            if not strips:
-                strips.append(_originals(row.truths[:MOST]))
-            strips.append(Strip(line, row, _guesses(line, row, row.guesses[:MOST])))
-        if strips:
-            made.append(Panel(cut, tuple(strips)))
+        strips = [
+            Strip(line, row, _guesses(line, row, row.guesses[:MOST]))
+            for line, row in rows
+            if row.guesses is not None and row.truths is not None
+        ]
+        truths = next((row.truths for _, row in rows if row.truths is not None), None)
+        if strips and truths is not None:
+            first, others = _told_apart(board, strips)
+            made.append(Panel(cut, (_originals(truths[:MOST]), *first), tuple(others)))
     return tuple(made)
+
+
+def _told_apart(board: Board, strips: list[Strip]) -> tuple[list[Strip], list[Strip]]:
+    """Where there are many, one line for each kind of defense under each adversary, and the rest.
+
+    That is the setting that is worth most at equal accuracy; where none is so cheap, the one that
+    costs the least accuracy.
+    """
+    if len(strips) <= FEW:
+        return strips, []
+    worth = {id(row) for family in families(board) for row in family.at.values() if row}
+    kinds: dict[object, Strip] = {}
+    for strip in sorted(strips, key=lambda strip: _rank(strip, worth)):
+        kinds.setdefault(_kind(strip), strip)
+    chosen = {id(strip) for strip in kinds.values()}
+    return (
+        [strip for strip in strips if id(strip) in chosen],
+        [strip for strip in strips if id(strip) not in chosen],
+    )
+
+
+def _kind(strip: Strip) -> tuple[str, str]:
+    row = strip.row
+    return (row.kind, adversary(row.message.threat)) if row else ("", "")
+
+
+def _rank(strip: Strip, worth: set[int]) -> tuple[bool, float]:
+    """What is worth most first, the least leakage of these; then what costs least accuracy."""
+    row = strip.row
+    if row is not None and id(row) in worth:
+        return False, row.raw.mean if row.raw else math.inf
+    drop = row.accuracy_drop if row is not None else None
+    return True, drop.mean if drop else math.inf
 
 
 def _originals(truths: NDArray[np.uint8]) -> Strip:

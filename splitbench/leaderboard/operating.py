@@ -1,5 +1,6 @@
 """What a kind of defense is worth at a given price in accuracy."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -34,8 +35,9 @@ class Family:
 
 
 def families(board: Board) -> tuple[Family, ...]:
-    """Kinds of defenses under the headline adversary, in the order of the rows.
+    """Kinds of defenses under the headline adversary; at each cut, whoever leaks least comes first.
 
+    That is at the largest loss of accuracy; kinds without any setting that is so cheap come last.
     The loss is that of the mean accuracies; leakage is the closed one. Rows in doubt are left out.
     Which setting is shown is decided by the very numbers that are shown, so a kind that was run
     at many settings has a small advantage over one that was run at few.
@@ -44,7 +46,7 @@ def families(board: Board) -> tuple[Family, ...]:
     for row in board.rows:
         if not (row.naive or row.keyless or row.undefended) and _headline(row):
             groups.setdefault((row.cut, row.kind), []).append(row)
-    return tuple(
+    found = [
         Family(
             cut=cut,
             kind=kind,
@@ -53,7 +55,13 @@ def families(board: Board) -> tuple[Family, ...]:
             at={drop: _least(rows, drop) for drop in DROPS},
         )
         for (cut, kind), rows in groups.items()
-    )
+    ]
+    return tuple(sorted(found, key=lambda family: (board.cuts.index(family.cut), _leak(family))))
+
+
+def _leak(family: Family) -> float:
+    row = family.at[max(DROPS)]
+    return row.closed.mean if row and row.closed else math.inf
 
 
 def _least(rows: list[Row], drop: float) -> Row | None:

@@ -1,6 +1,7 @@
 """Kinds of defenses at equal accuracy."""
 
 import dataclasses
+import math
 
 import pytest
 
@@ -31,6 +32,16 @@ def test_a_kind_is_shown_by_the_setting_that_leaks_least_at_that_price(board):
             cheap = [r.closed.mean for r in fair if r.accuracy_drop.mean <= drop]
             assert (chosen is None) == (not cheap)
             assert chosen is None or chosen.closed.mean == min(cheap)
+
+
+def test_at_each_cut_the_best_kind_comes_first_and_what_is_never_cheap_last(board):
+    leaks = {}
+    for one in families(board):
+        row = one.at[max(DROPS)]
+        leaks.setdefault(one.cut, []).append(row.closed.mean if row else math.inf)
+    assert list(leaks) == list(board.cuts)
+    assert all(found == sorted(found) for found in leaks.values())
+    assert any(len(found) > 1 for found in leaks.values())
 
 
 def test_a_larger_loss_buys_no_less(board):

@@ -12,13 +12,13 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from attacks.likelihood_selection import LikelihoodSelection
-from experiments.page import words
+from experiments.page import gallery, words
 from experiments.page.flags import BY_NAME, FLAGS, explain
 from experiments.page.gallery import data_uri, panels
 from experiments.page.plots import curves_of, embedded, figures, lines_of
 from experiments.page.render import render
 from experiments.page.tables import to_csv, to_markdown
-from splitbench.leaderboard import UNRANKED, Evidence, boards
+from splitbench.leaderboard import UNRANKED, Evidence, boards, families
 from splitbench.link import Link
 from splitbench.record import Interval
 from tests.unit.records import CUTS, GALLERY, SETTINGS, World, cells
@@ -292,6 +292,26 @@ def test_the_gallery_shows_originals_and_every_best_guess_with_its_leakage(found
         assert len(guesses) == len(SETTINGS)
         for strip in guesses:
             assert [p.caption for p in strip.pictures] == [words.rate(v) for v in strip.row.shown]
+
+
+def test_of_many_settings_the_gallery_shows_one_of_each_kind_and_folds_the_rest(monkeypatch):
+    monkeypatch.setattr(gallery, "FEW", 2)
+    found = made(cuts=CUTS[-1:], targets=40)
+    board = found[0]
+    (panel,) = panels(board, lines_of(board))
+    _, *shown = panel.strips
+    assert panel.others
+    assert len(shown) + len(panel.others) == len(board.rows)
+    kinds = [(strip.row.kind, strip.row.naive) for strip in shown]
+    assert len(kinds) == len(set(kinds))
+    assert {(strip.row.kind, strip.row.naive) for strip in panel.others} <= set(kinds)
+    worth = {id(row) for one in families(board) for row in one.at.values() if row}
+    for one in families(board):
+        if any(one.at.values()):
+            (strip,) = [s for s in shown if (s.row.kind, s.row.naive) == (one.kind, False)]
+            assert id(strip.row) in worth
+    page = render(found, link=LINK, commands={})
+    assert f"{len(panel.others)} other settings of these defenses</summary>" in page
 
 
 def test_gallery_images_are_the_pixels_of_the_scores():

@@ -31,7 +31,7 @@ UNTRAINED = {"width": 8, "scales": 1, "steps": 30, "learning_rate": 0.05}
 TRANSFORMER = {"width": 16, "layers": 1, "heads": 2, "patch": 4, "steps": 30, "batch_size": 16}
 TRANSPOSED = {"width": 16, "steps": 40, "batch_size": 16, "learning_rate": 0.03}
 SMOOTH = TotalVariation()
-START = NearestNeighbor(neighbors=1)
+START = Ridge(penalties=(1000.0,))  # can be improved
 
 TINY: dict[type[Attack], list[dict[str, Any]]] = {
     DeepImagePrior: [UNTRAINED],
@@ -54,10 +54,10 @@ TINY: dict[type[Attack], list[dict[str, Any]]] = {
     TransformerDecoder: [TRANSFORMER],
     TransposedNetwork: [TRANSPOSED],
     LikelihoodMaximization: [
-        {"steps": 20, "weights": (0.01,), "prior": SMOOTH},
+        {"steps": 20, "weights": (0.01, 1e4), "prior": SMOOTH},
         {
             "steps": 20,
-            "weights": (0.01, 1.0),
+            "weights": (0.01, 1e4),
             "prior": SMOOTH,
             "warm_start": START,
             "restart": True,
@@ -74,7 +74,12 @@ TINY: dict[type[Attack], list[dict[str, Any]]] = {
 # Other values for keywords where `check_every_knob_matters` cannot make one up.
 OTHERS: dict[type[Attack], dict[str, Any]] = {
     DeepImagePrior: {"max_targets": 3},
-    LikelihoodMaximization: {"weights": (10.0,), "warm_start": Ridge(), "max_targets": 3},
+    LikelihoodMaximization: {
+        "weights": (1.0,),
+        "refinements": 0,
+        "warm_start": Ridge(),
+        "max_targets": 3,
+    },
     GradientFreeSearch: {"population": 5, "max_targets": 3},
     KeyRecovery: {"decoder": Ridge()},
     NearestNeighbor: {"neighbors": 5},

@@ -47,22 +47,19 @@ class View:
         self.commands = sorted({commands[job] for job in board.jobs if job in commands})
 
     @cached_property
-    def lines(self) -> tuple[Series, ...]:
-        """Defenses with their settings and adversaries, each over the cuts."""
-        return lines_of(self.board)
-
-    @cached_property
     def curves(self) -> tuple[Series, ...]:
         """Lines of the figures, in the order of the legend."""
-        return curves_of(self.board, self.lines)
+        return curves_of(self.board, lines_of(self.board))
+
+    @cached_property
+    def lines(self) -> tuple[Series, ...]:
+        """Defenses with their settings and adversaries over the cuts, each drawn as its curve."""
+        look = {id(row): curve.number for curve in self.curves for row in curve.rows}
+        return tuple(replace(line, number=look[id(line.rows[0])]) for line in lines_of(self.board))
 
     @cached_property
     def _by_row(self) -> dict[int, Series]:
-        """The line of each row, drawn as that of its curve."""
-        look = {id(row): curve.number for curve in self.curves for row in curve.rows}
-        return {
-            id(row): replace(line, number=look[id(row)]) for line in self.lines for row in line.rows
-        }
+        return {id(row): line for line in self.lines for row in line.rows}
 
     @cached_property
     def lead(self) -> list[str]:

@@ -18,6 +18,7 @@ from experiments.page.gallery import data_uri, panels
 from experiments.page.plots import curves_of, embedded, figures, lines_of
 from experiments.page.render import render
 from experiments.page.tables import to_csv, to_markdown
+from experiments.page.view import View
 from splitbench.leaderboard import UNRANKED, Evidence, boards, families
 from splitbench.link import Link
 from splitbench.record import Interval
@@ -337,6 +338,18 @@ def test_figures_draw_each_line_with_the_closed_values_and_their_intervals(found
             [r.closed.high - r.closed.mean for r in line.rows]
         )
         assert trace["visible"] is not line.naive
+
+
+def test_every_setting_is_drawn_as_the_curve_of_its_defense():
+    (board,) = made(cuts=CUTS[-1:], targets=40)
+    view = View(board, 0, {})
+    assert len(view.lines) > len(view.curves)
+    curve_of = {id(row): curve for curve in view.curves for row in curve.rows}
+    for line in view.lines:
+        (row,) = line.rows
+        curve = curve_of[id(row)]
+        assert (line.symbol, line.colour, line.dash) == (curve.symbol, curve.colour, curve.dash)
+        assert view.line_of(row) is line
 
 
 def test_the_reference_comes_first_and_lines_differ_in_shape_and_colour(found):

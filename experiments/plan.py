@@ -23,8 +23,8 @@ from experiments.plan_page.words import between, over, ranking
 from experiments.planning import Question, question
 from offloading.costing import IMPOSSIBLE
 from offloading.figure import Figure
+from offloading.outcome import Judged, Outcome
 from offloading.plan import Plan
-from offloading.planner import Judged, Outcome
 from offloading.sensitivity import SHARE, Change, changes, shaken
 
 SHOWN = 12  # plans of the front in the terminal

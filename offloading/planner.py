@@ -1,25 +1,23 @@
 """The exact front of all placements, and the one to take under given limits."""
 
-import dataclasses
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import moocore
 import numpy as np
 from numpy.typing import NDArray
 
-from offloading.column import Column
 from offloading.constraints import Constraints, Met
-from offloading.costing import IMPOSSIBLE, Costing, Estimates
-from offloading.enumeration import Candidates, candidates
-from offloading.figure import Basis, Figure, weakest
+from offloading.costing import IMPOSSIBLE, Costing
+from offloading.enumeration import candidates
+from offloading.figure import Figure
 from offloading.option import Option
-from offloading.plan import Phase, Placement, Plan, Segment
+from offloading.outcome import Judged, Outcome
+from offloading.plan import Placement, Plan
 from offloading.profile import Profile, ProfileError
 from offloading.scenario import Scenario
 from offloading.tier import Tier
+from offloading.writing import placement_of, plan_of
 
 OBJECTIVES = ("latency_ms", "leakage", "usd_per_million", "accuracy_drop")
 Index = tuple[int, int]  # which route, and which placement along it
@@ -27,51 +25,6 @@ Index = tuple[int, int]  # which route, and which placement along it
 
 class NoSuchPlanError(ValueError):
     """A placement that was asked for is not among those that are possible."""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A plan, and which limits it exceeds.
-
-    Attributes:
-        plan: The plan.
-        exceeded: Names of limits.
-    """
-
-    plan: Plan
-    exceeded: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What planning found.
-
-    Attributes:
-        recommended: The best placement within the limits; None where there is none.
-        front: Placements that no other one beats in everything, by latency.
-        front_within: The same of the placements that keep all limits: nothing that keeps them, too,
-            beats one of these. It holds whatever of the front keeps them, and is the front where
-            there are no limits.
-        baselines: What people do without a planner, by name, whether it is possible or not.
-        considered: How many placements there are.
-        within: How many of them keep each limit.
-        nearest: Where nothing keeps all limits: by limit, the least value that is to be had while
-            all the others are kept (None where the others alone are too much).
-    """
-
-    recommended: Plan | None
-    front: tuple[Judged, ...]
-    front_within: tuple[Judged, ...]
-    baselines: Mapping[str, Judged]
-    considered: int
-    within: Mapping[str, int]
-    nearest: Mapping[str, float | None]
-
-    @property
-    def listed(self) -> tuple[Judged, ...]:
-        """The front, then what is on the front within the limits alone; each by latency."""
-        known = {judged.plan.placement for judged in self.front}
-        return (*self.front, *(j for j in self.front_within if j.plan.placement not in known))
 
 
 class Planner:
@@ -146,26 +99,23 @@ class Planner:
         """One estimate of all placements, routes one after the other."""
         return np.concatenate([getattr(found, name) for found in self.estimates])
 
+    def row(self, index: Index) -> int:
+        """Where a placement is in what `joined` returns."""
+        return sum(len(found) for found in self.routes[: index[0]]) + index[1]
+
+    def index(self, row: int) -> Index:
+        """The placement in one row of what `joined` returns."""
+        for route, found in enumerate(self.routes):
+            if row < len(found):
+                return route, row
+            row -= len(found)
+        raise IndexError(row)
+
     def plan(self, index: Index) -> Plan:
         """One placement with its phases and figures."""
         route, i = index
         found, estimates = self.routes[route], self.estimates[route]
-        columns = [c for c in self.costing.columns(found[i]) if c.ms[0] > 0]
-        return Plan(
-            placement=self._placement(found, i),
-            scenario=self.scenario.name,
-            model=self.profile.model,
-            figures=self._figures(found, estimates, i, columns),
-            phases=tuple(
-                Phase(
-                    kind=c.kind,
-                    where=c.where,
-                    ms=Figure(float(c.ms[0]), c.basis, c.source),
-                    tail_ms=float(c.tail_ms[0]) if math.isfinite(c.tail_ms[0]) else 0.0,
-                )
-                for c in columns
-            ),
-        )
+        return plan_of(self.costing, found, estimates, i, accuracy=self.accuracy)
 
     def keeps(self, constraints: Constraints) -> NDArray[np.bool_]:
         """Which placements keep all limits, in the order of `joined`."""
@@ -191,7 +141,7 @@ class Planner:
 
     def placement(self, index: Index) -> Placement:
         """One placement without its figures."""
-        return self._placement(self.routes[index[0]], index[1])
+        return placement_of(self.costing, self.routes[index[0]], index[1])
 
     def find(self, *, tiers: Sequence[str], ends: Sequence[str], option: str | None) -> Index:
         """The placement with these tiers, the cuts at which all but the last end, and an option.
@@ -203,7 +153,7 @@ class Planner:
             if [tier.name for tier in found.route] != list(tiers):
                 continue
             for i in range(len(found)):
-                placed = self._placement(found, i)
+                placed = placement_of(self.costing, found, i)
                 named = placed.option.name if placed.option else None
                 if [s.end for s in placed.segments[:-1]] == list(ends) and named == option:
                     return r, i
@@ -327,69 +277,6 @@ class Planner:
     def _point(self, index: Index) -> NDArray[np.float64]:
         row = self.row(index)
         return np.array([self.joined(name)[row] for name in OBJECTIVES])
-
-    def row(self, index: Index) -> int:
-        """Where a placement is in what `joined` returns."""
-        return sum(len(found) for found in self.routes[: index[0]]) + index[1]
-
-    def index(self, row: int) -> Index:
-        """The placement in one row of what `joined` returns."""
-        for route, found in enumerate(self.routes):
-            if row < len(found):
-                return route, row
-            row -= len(found)
-        raise IndexError(row)
-
-    def _placement(self, found: Candidates, i: int) -> Placement:
-        names = [cut.name for cut in self.profile.cuts]
-        ends = [names[place] for place in found.ends[i]]
-        starts = ["input", *ends[:-1]]
-        segments = tuple(
-            Segment(
-                tier=tier.name,
-                start=start,
-                end=end,
-                weight_bytes=self.costing.weight_bytes(
-                    found.starts(k)[[i]], found.ends[[i], k]
-                ).item(),
-            )
-            for k, (tier, start, end) in enumerate(zip(found.route, starts, ends, strict=True))
-        )
-        number = int(found.options[i])
-        return Placement(segments=segments, option=None if number < 0 else self.options[number])
-
-    def _figures(
-        self, found: Candidates, estimates: Estimates, i: int, columns: Sequence[Column]
-    ) -> dict[str, Figure]:
-        number = int(found.options[i])
-        option = None if number < 0 else self.options[number]
-        times: Basis = weakest([column.basis for column in columns])
-        values = {
-            field.name: float(getattr(estimates, field.name)[i])
-            for field in dataclasses.fields(estimates)
-            if field.name not in IMPOSSIBLE
-        }
-        nothing = Figure(0.0, "measured", "nothing leaves the device")
-        seen = option.leakage if option else nothing
-        if option and values["leakage"] != option.leakage.value:
-            seen = Figure(values["leakage"], "predicted", "what follows from a trusted tier")
-        figures = {
-            "latency_ms": Figure(values["latency_ms"], times, "sum of the phases"),
-            **{
-                name: Figure(values[name], times, "phases as independent")
-                for name in ("latency_p90_ms", "latency_p95_ms", "latency_p99_ms")
-                if not math.isnan(values[name])
-            },
-            "usd_per_million": Figure(values["usd_per_million"], "assumed", "list prices"),
-            "leakage": seen,
-            "accuracy": option.accuracy if option else self.accuracy,
-            "accuracy_drop": option.accuracy_drop if option else Figure(0.0, "measured"),
-            "payload_bytes": Figure(values["payload_bytes"], "measured" if option else "predicted"),
-        }
-        if math.isfinite(values["device_joules"]):
-            joules = Figure(values["device_joules"], "assumed", "power times time: a model")
-            figures["device_joules"] = joules
-        return figures
 
 
 def _far(reached: Sequence[Tier]) -> tuple[str, Sequence[Tier]]:

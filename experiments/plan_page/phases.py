@@ -10,8 +10,8 @@ from experiments.plan_page.drawing import GRAVE, Drawing, Key, empty, safe
 from experiments.plan_page.report import Report
 from experiments.plan_page.words import MARKS, long, over, told
 from offloading.figure import weakest
+from offloading.outcome import Judged
 from offloading.plan import Phase
-from offloading.planner import Judged
 
 PARTS = {
     "head": "var(--s1)",

@@ -28,7 +28,7 @@ from experiments.plan_page.reasons import alternatives, why_not
 from experiments.plan_page.report import Report
 from experiments.plan_page.sources import constants
 from experiments.planning import Question
-from offloading.planner import Outcome
+from offloading.outcome import Outcome
 from offloading.sensitivity import SHARE, Change, shaken
 
 HERE = "experiments.plan_page"

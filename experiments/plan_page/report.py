@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.planning import Question
+from offloading.outcome import Judged, Outcome
 from offloading.plan import Plan
-from offloading.planner import Index, Judged, Outcome, Planner
+from offloading.planner import Index, Planner
 from offloading.sensitivity import Change
 
 Rows = NDArray[np.int64]

@@ -70,12 +70,12 @@ class LinearProbe(Inference):
         """Query all auxiliary images, descend for each penalty, keep the best on held-out ones."""
         del generator
         values, views = drawn(surface, known.train, self.draws)
-        values, features = values.repeat(len(views)), torch.cat(views)
+        values, features = values.repeat(len(views)), self._seen(torch.cat(views))
         self._rows = Standardised.of(features)
         rows, weights = self._lines(features), balance(values, known.values)
         _, answers = surface.validation_pairs()
         held_out = known.validation[: len(answers)]
-        questions = self._lines(answers.flat()) if len(held_out) else None
+        questions = self._lines(self._seen(answers.flat())) if len(held_out) else None
         solution = torch.zeros(rows.shape[1], known.values)
         least = float("inf")
         for step, penalty in enumerate(self.penalties, 1):
@@ -100,7 +100,11 @@ class LinearProbe(Inference):
     def infer(self, release: Release, surface: Surface) -> Float[Tensor, "b values"]:
         """Logits."""
         del surface
-        return self._lines(release.flat()) @ self._weights
+        return self._lines(self._seen(release.flat())) @ self._weights
+
+    def _seen(self, features: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        """What is looked at of a release: all its values."""
+        return features
 
     def _lines(self, features: Tensor) -> Tensor:
         """Rows whose mean square is about 1 whatever their length, and a constant.

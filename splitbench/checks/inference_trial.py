@@ -1,7 +1,7 @@
 """One attempt of an inference on the toy world, with everything that was watched meanwhile."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from splitbench.checks.attack_world import CLASSES, ToyWorld, toy_images
 from splitbench.codec import Codec
-from splitbench.codecs.float32 import Float32
+from splitbench.codecs.top_k import TopK
 from splitbench.inference import Inference, Known
 from splitbench.pool import NOTHING
 from splitbench.release import Release, Tensors
@@ -19,10 +19,10 @@ from splitbench.threat import Access, Surface, ThreatModel
 STRANGERS, ON_FILE = 200, 8
 
 
-class Telltale(Float32):
-    """Tells by the length of a message which sides of the image are bright: as no codec should."""
+class Telltale(TopK):
+    """Says which values it keeps, and by its length which sides of the image are bright."""
 
-    def encode(self, tensors: Tensors) -> bytes:  # type: ignore[override]
+    def encode(self, tensors: Sequence[Tensor]) -> bytes:
         """The usual bytes, and some that stand for what is in them."""
         first = torch.cat([t.flatten() for t in tensors])[:16].view(4, 4)
         left, top = first[:, :2].sum() > first[:, 2:].sum(), first[:2].sum() > first[2:].sum()
@@ -104,8 +104,8 @@ def strangers(world: ToyWorld) -> tuple[Release, Tensor]:
 
 
 def as_easy_as_can_be(inference: Inference, world: ToyWorld) -> ToyWorld:
-    """The world in which there is something to find for who reads lengths only."""
+    """The world in which there is something to find for who reads lengths or patterns only."""
     if not inference.side_channel:
         return world
-    codec: Codec = Telltale()
+    codec: Codec = Telltale(fraction=0.25)
     return replace(world, deployment=replace(world.deployment, codec=codec), pools={})

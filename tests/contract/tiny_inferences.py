@@ -8,6 +8,7 @@ from typing import Any
 from attacks.length_probe import LengthProbe
 from attacks.linear_probe import LinearProbe
 from attacks.mlp_probe import MlpProbe
+from attacks.pattern_probe import PatternProbe
 from attacks.release_matching import ReleaseMatching
 from splitbench.inference import Inference
 
@@ -21,6 +22,7 @@ TINY: dict[type[Inference], dict[str, Any]] = {
         "learning_rate": 0.01,
         "mirrored": False,
     },
+    PatternProbe: {"penalties": (0.01, 0.0001), "iterations": 10, "draws": 2},
     ReleaseMatching: {
         "components": 8,
         "width": 8,

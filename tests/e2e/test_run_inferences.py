@@ -18,7 +18,7 @@ def test_one_command_tells_what_else_a_release_tells(splitbench, tmp_path):
         for r in records(tmp_path).values()
         if r["cell"]["secret"] == "attribute fine"
     }
-    assert set(found) == {"linear_probe", "mlp_probe", "length_probe"}
+    assert set(found) == {"linear_probe", "mlp_probe", "length_probe", "pattern_probe"}
     linear = found["linear_probe"]
     assert linear["status"] == "ok"
     floor = max(linear["floors"].values())
@@ -29,6 +29,9 @@ def test_one_command_tells_what_else_a_release_tells(splitbench, tmp_path):
     length = found["length_probe"]
     assert length["status"] == "ok"
     assert (length["floors"], length["ceilings"]) == ({"prior": 0.1}, {})
+    pattern = found["pattern_probe"]
+    assert pattern["status"] == "ok"
+    assert pattern["leakage"]["balanced_accuracy"]["low"] > pattern["floors"]["prior"]
     made = splitbench("leaderboard", str(tmp_path))
     assert made.returncode == 0, made.stderr
     table = (tmp_path / "leaderboard" / "leaderboard.md").read_text()

@@ -25,7 +25,7 @@ class Reference:
         self.measure = measure
         self._mean = [rows.mean(0) for rows in map(_rows, observed)]
         self._scale = [_deviation(_rows(tensor)) for tensor in observed]
-        self._rows = self._standardised(observed)
+        self._rows = self.standardised(observed)
         self._covariances = [_covariance(rows) for rows in self._rows]
         self._spreads = [_spread(rows) for rows in self._rows]
 
@@ -38,7 +38,7 @@ class Reference:
         drawn at random, with a sum of Gaussian kernels. Summed over the tensors of a release.
         """
         total = torch.zeros(())
-        for i, rows in enumerate(self._standardised(released)):
+        for i, rows in enumerate(self.standardised(released)):
             if self.measure == "moments":
                 mean = rows.mean(0)
                 total = total + F.smooth_l1_loss(mean, torch.zeros_like(mean))
@@ -49,7 +49,8 @@ class Reference:
                 total = total + _discrepancy(rows.flatten(1), self._rows[i][drawn].flatten(1))
         return total
 
-    def _standardised(self, tensors: Tensors) -> list[Tensor]:
+    def standardised(self, tensors: Tensors) -> list[Tensor]:
+        """Each tensor as ``(b, channels, positions)``, in units of the observed deviations."""
         parts = zip(map(_rows, tensors), self._mean, self._scale, strict=True)
         return [(rows - mean) / scale for rows, mean, scale in parts]
 

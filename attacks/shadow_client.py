@@ -2,18 +2,22 @@
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from attacks.feature_alignment import Reference
+from attacks.feature_critic import Critic
 from attacks.inverse_network import InverseNetwork
 from splitbench.attack import Attack
 from splitbench.progress import Progress
 from splitbench.release import Release, Tensors
 from splitbench.threat import Access, Surface
+
+Alignment = Literal["moments", "mmd", "discriminator"]
+ALIGNMENTS: tuple[Alignment, ...] = get_args(Alignment)
 
 
 class ShadowClient(Attack):
@@ -44,22 +48,26 @@ class ShadowClient(Attack):
         batch_size: Images per step, > 1.
         learning_rate: Largest step of Adam; falls to zero along a cosine.
         alignment: What is matched of the distributions: ``moments`` (mean and deviation of each
-            value, covariance of the channels) or ``mmd`` (maximum mean discrepancy with Gaussian
-            kernels of several widths).
+            value, covariance of the channels), ``mmd`` (maximum mean discrepancy with Gaussian
+            kernels of several widths) or ``discriminator`` (the moments, and what a network finds
+            that learns meanwhile to tell the shadow's releases from observed ones).
         weight: Of the mismatch of distributions, relative to the cross-entropy, >= 0; 0 is the
             attack of the paper of 2019.
         observed: Releases of other users, > 1.
 
     Deviations from the paper:
         He et al. train the shadow on cross-entropy alone and search for each image; here it is
-        aligned as well, in the manner of FORA without its discriminator, and inverted by a
-        network.
+        aligned as well, and inverted by a network. FORA, which does not ask the server, adds a
+        discriminator to the maximum mean discrepancy; here it is added to the moments. SDAR shows
+        its discriminators the labels of private images, too, which nobody has at inference.
 
     References:
         He, Zhang, Lee. "Model inversion attacks against collaborative inference". ACSAC 2019.
         doi:10.1145/3359789.3359824
         Xu et al. "A stealthy wrongdoer: feature-oriented reconstruction attack against split
         learning". CVPR 2024. arXiv:2405.04115
+        Zhu et al. "Passive inference attacks on split learning via adversarial regularization".
+        NDSS 2025. arXiv:2310.10483
         Gretton et al. "A kernel two-sample test". JMLR 2012; kernels as in Long et al. "Learning
         transferable features with deep adaptation networks". ICML 2015. arXiv:1502.02791
 
@@ -81,7 +89,7 @@ class ShadowClient(Attack):
         steps: int = 10_000,
         batch_size: int = 128,
         learning_rate: float = 1e-3,
-        alignment: Literal["moments", "mmd"] = "moments",
+        alignment: Alignment = "moments",
         weight: float = 10.0,
         observed: int = 2000,
     ) -> None:
@@ -91,8 +99,8 @@ class ShadowClient(Attack):
             raise ValueError(f"batch_size={batch_size}, observed={observed}: at least 2 each")
         if not learning_rate > 0:
             raise ValueError(f"learning_rate={learning_rate}: must be positive")
-        if alignment not in ("moments", "mmd"):
-            raise ValueError(f"alignment={alignment!r}: choose 'moments' or 'mmd'")
+        if alignment not in ALIGNMENTS:
+            raise ValueError(f"alignment={alignment!r}: choose from {', '.join(ALIGNMENTS)}")
         if weight < 0:
             raise ValueError(f"weight={weight}: must not be negative")
         self.decoder = decoder
@@ -136,7 +144,7 @@ class ShadowClient(Attack):
     ) -> Iterator[float]:
         """Train the shadow, yielding the loss of each step."""
         auxiliary, server = surface.auxiliary, surface.server
-        reference = self._reference(surface)
+        reference = self._reference(surface, generator)
         understood = surface.threat.auxiliary == "same"
         if reference is None and not understood:
             raise ValueError(
@@ -159,11 +167,14 @@ class ShadowClient(Attack):
             schedule.step()
             yield float(loss.detach())
 
-    def _reference(self, surface: Surface) -> Reference | None:
+    def _reference(self, surface: Surface, generator: torch.Generator) -> Reference | Critic | None:
         """What the shadow is aligned to; None where it is not."""
         if not self.weight:
             return None
-        return Reference(surface.observed(self.observed).tensors, self.alignment)
+        observed = surface.observed(self.observed).tensors
+        if self.alignment == "discriminator":
+            return Critic(observed, generator=generator)
+        return Reference(observed, self.alignment)
 
     def _released(self, features: Tensors, surface: Surface) -> Tensors:
         """Protected and encoded features whose gradient is that of the features."""

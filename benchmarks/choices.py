@@ -19,19 +19,21 @@ from attacks.learned_retrieval import LearnedRetrieval
 from attacks.likelihood_maximization import LikelihoodMaximization
 from attacks.nearest_neighbor import NearestNeighbor
 from attacks.priors.total_variation import TotalVariation
+from attacks.shadow_client import ShadowClient
 from defenses.gaussian_noise import GaussianNoise
 from defenses.no_defense import NoDefense
 from splitbench.attack import Attack
 from splitbench.codecs.float32 import Float32
 from splitbench.data.fashion_mnist_sample import FashionMnistSample
-from splitbench.data.images import LabeledImages
+from splitbench.data.images import LabeledImages, Roles
 from splitbench.defense import Defense
 from splitbench.deployment import Deployment
 from splitbench.feed import Feed
 from splitbench.models.lenet5 import LeNet5
 from splitbench.rng import isolated, stream
+from splitbench.shadow import Traffic
 from splitbench.split import Cuttable
-from splitbench.threat import Surface, ThreatModel
+from splitbench.threat import Access, Surface, ThreatModel
 from splitbench.training import Training
 
 CUTS = ("relu1", "pool2", "relu3")
@@ -84,6 +86,15 @@ METRICS: tuple[Mapping[str, Any], ...] = (
     {"batch_size": 64, "learning_rate": 0.05},
     {"weighting": "uniform"},
 )
+SHADOWS: tuple[Mapping[str, Any], ...] = (
+    {},
+    {"alignment": "mmd"},
+    {"alignment": "discriminator"},
+    {"weight": 0.0},
+    {"weight": 30.0},
+    {"steps": 3000},
+    {"steps": 3000, "alignment": "discriminator"},
+)
 TRAININGS: tuple[Mapping[str, Any], ...] = (
     {},
     {"epochs": 20},
@@ -102,16 +113,21 @@ class World:
 
     name: str
     surface: Surface
+    outside: Surface
     fresh: Surface
     images: LabeledImages
     floor: float
+
+    def of(self, attack: Attack) -> Surface:
+        """What an attack may touch: who never asks the device has the traffic of others."""
+        return self.outside if Access.ARCHITECTURE in attack.needs else self.surface
 
     def score(self, attack: Attack) -> float:
         """Leakage on held-out auxiliary images, with noise that no fit has seen."""
         chosen = slice(None) if attack.max_targets is None else slice(-attack.max_targets, None)
         images = self.images.images(chosen)
         release = self.fresh.query(images)
-        guess = attack(release, self.surface, generator=stream(SEED, "recover"))
+        guess = attack(release, self.of(attack), generator=stream(SEED, "recover"))
         return 1 - float((guess - images).square().mean()) / self.floor
 
 
@@ -123,8 +139,9 @@ def classifier(train: LabeledImages, settings: Mapping[str, Any]) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def worlds(train: LabeledImages, auxiliary: LabeledImages) -> Iterator[World]:
+def worlds(roles: Roles) -> Iterator[World]:
     """Every cut, undefended and under noise."""
+    train, auxiliary = roles.train, roles.auxiliary
     model, plain = classifier(train, {}), (NoDefense(), Float32())
     cuttable = Cuttable(model, torch.zeros(1, *SHAPE))
     for cut in CUTS:
@@ -135,21 +152,27 @@ def worlds(train: LabeledImages, auxiliary: LabeledImages) -> Iterator[World]:
             defense.eval().requires_grad_(False)
             deployment = Deployment(parts, defense, Float32(), cuttable.find(cut).tensors, plain)
             feed = Feed(auxiliary, seed=SEED)
-            fit, fresh = (
+            others = Traffic(deployment, roles.calibration, observations=1, seed=SEED)
+            fit, outside, fresh = (
                 Surface(
                     deployment,
-                    ThreatModel(),
+                    threat,
                     feed=feed,
                     classes=len(train.classes),
                     image_shape=SHAPE,
                     seed=SEED,
                     purpose=purpose,
+                    traffic=others,
                 )
-                for purpose in ("fit", "fresh")
+                for purpose, threat in (
+                    ("fit", ThreatModel()),
+                    ("outside", ThreatModel(client="architecture")),
+                    ("fresh", ThreatModel()),
+                )
             )
             held_out = feed.validation.images()
             floor = float((held_out - feed.train.images().mean(0)).square().mean())
-            yield World(f"{cut} noise {noise:g}", fit, fresh, feed.validation, floor)
+            yield World(f"{cut} noise {noise:g}", fit, outside, fresh, feed.validation, floor)
 
 
 def decoder(**settings: Any) -> Attack:
@@ -176,19 +199,25 @@ def search(**settings: Any) -> Attack:
     )
 
 
+def shadow(**settings: Any) -> Attack:
+    """The lite shadow client, changed."""
+    lite = {"steps": 1000, "batch_size": 64, "learning_rate": 3e-3, "observed": 1000}
+    return ShadowClient(decoder=InverseNetwork(**LITE), **{**lite, **settings})
+
+
 def measure() -> Iterator[str]:
     """Score every candidate in every world."""
     roles = FashionMnistSample(sizes=SIZES).load()
-    train, auxiliary = roles.train, roles.auxiliary
     for settings in TRAININGS:
-        yield _training(train, settings)
-    places = list(worlds(train, auxiliary))
+        yield _training(roles.train, settings)
+    places = list(worlds(roles))
     yield "leakage on held-out auxiliary images: " + ", ".join(w.name for w in places)
     for kind, candidates in (
         (decoder, DECODERS),
         (NearestNeighbor, GALLERIES),
         (metric, METRICS),
         (search, SEARCHES),
+        (shadow, SHADOWS),
     ):
         for settings in candidates:
             yield _line(kind, settings, places)
@@ -211,7 +240,7 @@ def _line(kind: Any, settings: Mapping[str, Any], places: list[World]) -> str:
     began, leaks = time.perf_counter(), []
     for world in places:
         attack = _with_known_parts(kind(**settings), world)
-        attack.fit(world.surface, generator=stream(SEED, "fit"))
+        attack.fit(world.of(attack), generator=stream(SEED, "fit"))
         leaks.append(world.score(attack))
     seconds = (time.perf_counter() - began) / len(places)
     shown = " ".join(f"{leak:.4f}" for leak in leaks)
@@ -228,6 +257,6 @@ def _with_known_parts(attack: Attack, world: World) -> Attack:
     for part in attack.parts():
         key = world.name, repr(part)
         if key not in _PARTS:
-            _PARTS[key] = part.fit(world.surface, generator=stream(SEED, "fit"))
+            _PARTS[key] = part.fit(world.of(part), generator=stream(SEED, "fit"))
         parts.append(_PARTS[key])
     return attack.with_parts(tuple(parts)) if parts else attack

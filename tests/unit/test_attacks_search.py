@@ -55,7 +55,7 @@ def test_the_prior_of_patches_sees_steps_over_borders_only():
     assert float(PatchBorders(patch=4)(images[3:])) == 5 * 4  # the rest is a patch, too
 
 
-def test_the_prior_of_patches_heals_the_seams_that_total_variation_leaves():
+def test_the_prior_of_patches_minds_seams_more_than_total_variation_does():
     smooth = torch.linspace(0.2, 0.8, 8).expand(1, 1, 8, 8).contiguous()
     seams = smooth.clone()
     seams[..., 4:] += 0.1  # a patch too bright

@@ -13,8 +13,9 @@ class PatternProbe(LinearProbe):
     """The linear probe, on the pattern of what is zero and what is not: a side channel.
 
     Messages that keep the largest values say which these are; erased elements, pruned channels and
-    images that an exit answers leave zeros. Encrypting or perturbing what is kept leaves the pattern
-    as it is; noise on every value destroys it. It does not apply where all messages have the same.
+    images that an exit answers leave zeros. Encrypting or perturbing what is kept leaves the
+    pattern as it is; noise on every value destroys it. It does not apply where all messages have
+    the same one.
 
     Threat model:
         Auxiliary images whose values are known, and queries. Of the target nothing but the places

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -37,7 +38,14 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """One line."""
-        self.console.print(f"[dim]\\[{self.label}][/dim] {text}", soft_wrap=True)
+        self._print(escape(text))
+
+    def fail(self, text: str) -> None:
+        """One line about something that did not succeed."""
+        self._print(f"[red]failed[/red] {escape(text)}")
+
+    def _print(self, markup: str) -> None:
+        self.console.print(f"[dim]\\[{escape(self.label)}][/dim] {markup}", soft_wrap=True)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Meter]:

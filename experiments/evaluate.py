@@ -318,7 +318,7 @@ class _Evaluation:
         if isinstance(verdict, str):
             return Record(status="not_applicable", error=verdict, targets=0, **common), None
         text = f"{type(verdict).__name__}: {verdict}"
-        self.job.reporter.say(f"[red]failed[/red] {plan.attack_name} at {plan.cut.name}: {text}")
+        self.job.reporter.fail(f"{plan.attack_name} at {plan.cut.name}: {text}")
         return Record(status="failed", error=text, targets=0, **common), None
 
     def _model(self) -> str:

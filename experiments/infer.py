@@ -148,7 +148,7 @@ class Inferring:
         if isinstance(outcome, Exception):
             text = f"{type(outcome).__name__}: {outcome}"
             where = f"{inquiry.name} at {inquiry.cut.name}"
-            self.job.reporter.say(f"[red]failed[/red] {where}: {text}")
+            self.job.reporter.fail(f"{where}: {text}")
             return write_record(self.job.store, replace(record, status="failed", error=text), None)
         known = inquiry.question.known(self.job.auxiliary_feed)
         if known is None:

@@ -79,6 +79,16 @@ def job(config: DictConfig) -> Objectives | None:
     return objectives(load(store.root / "cells", cells))
 
 
+def job_of_sweep(config: DictConfig) -> Objectives | None:
+    """As `job`; says at once what went wrong, which Hydra does after the last job only."""
+    try:
+        return job(config)
+    except Exception as error:
+        overrides = " ".join(HydraConfig.get().overrides.task)
+        Reporter(overrides).fail(f"the whole job; the others go on: {sentence(error)}")
+        raise
+
+
 def protocol(config: dict[str, Any], overrides: Sequence[str]) -> str:
     """The suite's version, or ``custom`` where anything of the suite was changed."""
     changed = any(o.lstrip("+~").startswith(("attacks.", "attack=", "attack.")) for o in overrides)
@@ -104,13 +114,12 @@ def main(arguments: Sequence[str]) -> int:
     mistakes: list[UserError | OmegaConfBaseException | OSError] = []
 
     def task(config: DictConfig) -> Objectives | None:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return job_of_sweep(config)
         try:
             return job(config)
         except (UserError, OmegaConfBaseException, OSError) as error:
-            # Hydra announces whatever a job raises; where it is the only job, say it once.
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                raise
-            mistakes.append(error)
+            mistakes.append(error)  # Hydra would announce it as well: say it once
             return None
 
     try:

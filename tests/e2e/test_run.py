@@ -120,6 +120,20 @@ def test_a_sweep_over_defenses_with_different_keywords_runs_in_two_processes(spl
     assert not list(tmp_path.rglob(".partial-*"))
 
 
+def test_a_job_of_a_sweep_that_fails_says_so_before_the_next_one_begins(capfd, tmp_path):
+    code = main([
+        "run", "-m", "debug=smoke", "cuts=[relu3]", "attack=ridge", f"paths.runs={tmp_path}",
+        "defense=gaussian_noise", "defense.noise_std=-1.0,1.0", "hydra/launcher=basic",
+    ])  # fmt: skip
+    told = capfd.readouterr().err
+    failed = next(line for line in told.splitlines() if "failed the whole job" in line)
+    assert told.index(failed) < told.index("cells to compute")  # the other's first word
+    assert "defense.noise_std=-1.0]" in failed
+    assert "must be finite and not negative" in failed
+    assert code == 2
+    assert {r["status"] for r in records(tmp_path).values()} == {"ok"}
+
+
 def mistakes(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
     file = tmp_path / "file"
     return {

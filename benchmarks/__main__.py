@@ -1,4 +1,4 @@
-"""Run every benchmark of speed and print its ratios; ``choices`` only where it is named."""
+"""Run every benchmark of speed and print its ratios; choices only where they are named."""
 
 import sys
 import time
@@ -20,7 +20,7 @@ NAMES = (
 
 def main(chosen: list[str]) -> int:
     """Run the named benchmarks, or all."""
-    known = (*NAMES, "choices")
+    known = (*NAMES, "choices", "shadow_choice")
     unknown = set(chosen) - set(known)
     if unknown:
         print(f"no benchmark {sorted(unknown)}; choose from {', '.join(known)}", file=sys.stderr)

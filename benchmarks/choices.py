@@ -19,7 +19,6 @@ from attacks.learned_retrieval import LearnedRetrieval
 from attacks.likelihood_maximization import LikelihoodMaximization
 from attacks.nearest_neighbor import NearestNeighbor
 from attacks.priors.total_variation import TotalVariation
-from attacks.shadow_client import ShadowClient
 from defenses.gaussian_noise import GaussianNoise
 from defenses.no_defense import NoDefense
 from splitbench.attack import Attack
@@ -86,15 +85,6 @@ METRICS: tuple[Mapping[str, Any], ...] = (
     {"batch_size": 64, "learning_rate": 0.05},
     {"weighting": "uniform"},
 )
-SHADOWS: tuple[Mapping[str, Any], ...] = (
-    {},
-    {"alignment": "mmd"},
-    {"alignment": "discriminator"},
-    {"weight": 0.0},
-    {"weight": 30.0},
-    {"steps": 3000},
-    {"steps": 3000, "alignment": "discriminator"},
-)
 TRAININGS: tuple[Mapping[str, Any], ...] = (
     {},
     {"epochs": 20},
@@ -139,13 +129,19 @@ def classifier(train: LabeledImages, settings: Mapping[str, Any]) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def worlds(roles: Roles) -> Iterator[World]:
-    """Every cut, undefended and under noise."""
+def worlds(
+    model: nn.Module,
+    roles: Roles,
+    *,
+    cuts: tuple[str, ...] = CUTS,
+    noises: tuple[float, ...] = NOISES,
+) -> Iterator[World]:
+    """Every cut of a trained classifier, undefended and under noise."""
     train, auxiliary = roles.train, roles.auxiliary
-    model, plain = classifier(train, {}), (NoDefense(), Float32())
+    plain = NoDefense(), Float32()
     cuttable = Cuttable(model, torch.zeros(1, *SHAPE))
-    for cut in CUTS:
-        for noise in NOISES:
+    for cut in cuts:
+        for noise in noises:
             defense: Defense = GaussianNoise(noise_std=noise) if noise else NoDefense()
             parts = defense.adapt(cuttable.split(cut))
             defense.fit(parts, train, generator=stream(SEED, "defense"))
@@ -199,25 +195,18 @@ def search(**settings: Any) -> Attack:
     )
 
 
-def shadow(**settings: Any) -> Attack:
-    """The lite shadow client, changed."""
-    lite = {"steps": 1000, "batch_size": 64, "learning_rate": 3e-3, "observed": 1000}
-    return ShadowClient(decoder=InverseNetwork(**LITE), **{**lite, **settings})
-
-
 def measure() -> Iterator[str]:
     """Score every candidate in every world."""
     roles = FashionMnistSample(sizes=SIZES).load()
     for settings in TRAININGS:
         yield _training(roles.train, settings)
-    places = list(worlds(roles))
+    places = list(worlds(classifier(roles.train, {}), roles))
     yield "leakage on held-out auxiliary images: " + ", ".join(w.name for w in places)
     for kind, candidates in (
         (decoder, DECODERS),
         (NearestNeighbor, GALLERIES),
         (metric, METRICS),
         (search, SEARCHES),
-        (shadow, SHADOWS),
     ):
         for settings in candidates:
             yield _line(kind, settings, places)

@@ -15,7 +15,7 @@ _LEAST, _MOST = 0.1, 10_000.0  # Mbit/s over which the table reaches
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class Feedback:
     """What the device saw of a request.
 
     Attributes:
@@ -41,7 +41,7 @@ class Policy(ABC):
         """Index into the menu for a request at this time."""
 
     @abstractmethod
-    def learn(self, now_s: float, outcome: Outcome) -> None:
+    def learn(self, now_s: float, feedback: Feedback) -> None:
         """Take note of how it went."""
 
     @property
@@ -67,7 +67,7 @@ class Static(Policy):
         del now_s
         return self.choice
 
-    def learn(self, now_s: float, outcome: Outcome) -> None:
+    def learn(self, now_s: float, feedback: Feedback) -> None:
         """Nothing."""
 
 
@@ -133,12 +133,12 @@ class Table(Policy):
             return self._probe
         return self._current
 
-    def learn(self, now_s: float, outcome: Outcome) -> None:
+    def learn(self, now_s: float, feedback: Feedback) -> None:
         """The rate of its transfer, and how many waited at the server."""
-        if outcome.sent_mbps is not None:
-            self.rate.observe(now_s, outcome.sent_mbps)
-        if outcome.load is not None:
-            self.load = outcome.load
+        if feedback.sent_mbps is not None:
+            self.rate.observe(now_s, feedback.sent_mbps)
+        if feedback.load is not None:
+            self.load = feedback.load
 
     def _wanted(self, rate: float) -> int:
         if self.load:  # the table is for an idle server
@@ -206,12 +206,12 @@ class Bandit(Policy):
             hoped = np.where(self._sends, hoped, np.inf)
         return int(hoped.argmin())
 
-    def learn(self, now_s: float, outcome: Outcome) -> None:
+    def learn(self, now_s: float, feedback: Feedback) -> None:
         """Its latency, in the circumstances in which it was chosen."""
-        self._gram[outcome.choice] += np.outer(self._context, self._context)
-        self._sums[outcome.choice] += self._context * outcome.latency_ms / self.scale_ms
-        if outcome.sent_mbps is not None:
-            self.rate.observe(now_s, outcome.sent_mbps)
-            self._sends[outcome.choice] = True
-        if outcome.load is not None:
-            self.load = outcome.load
+        self._gram[feedback.choice] += np.outer(self._context, self._context)
+        self._sums[feedback.choice] += self._context * feedback.latency_ms / self.scale_ms
+        if feedback.sent_mbps is not None:
+            self.rate.observe(now_s, feedback.sent_mbps)
+            self._sends[feedback.choice] = True
+        if feedback.load is not None:
+            self.load = feedback.load

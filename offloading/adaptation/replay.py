@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offloading.adaptation.menu import Menu
-from offloading.adaptation.policy import Outcome, Policy
+from offloading.adaptation.policy import Feedback, Policy
 from offloading.bandwidth import BandwidthTrace
 
 Array = NDArray[np.float64]
@@ -101,13 +101,13 @@ def replay(
         sent = None
         if choice.bits:
             sent = choice.bits / (trace.finish_s(now, choice.bits) - now) / 1e6
-        outcome = Outcome(
+        feedback = Feedback(
             choice=int(chosen[i]),
             latency_ms=float(every[chosen[i], i]),
             sent_mbps=sent,
             load=float(waiting[i]) if choice.bits else None,
         )
-        policy.learn(now, outcome)
+        policy.learn(now, feedback)
     return Replay(
         policy=policy.name,
         plans=tuple(choice.name for choice in menu.choices),
@@ -164,5 +164,5 @@ class Clairvoyant(Policy):
         load = np.array([self.load.get(now_s, 0.0)])
         return int(latencies(self.menu, self.trace, np.array([now_s]), load)[:, 0].argmin())
 
-    def learn(self, now_s: float, outcome: Outcome) -> None:
+    def learn(self, now_s: float, feedback: Feedback) -> None:
         """It knows."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from offloading.adaptation.estimator import HarmonicMean, MovingAverage
 from offloading.adaptation.load import Load
 from offloading.adaptation.menu import Choice, Menu, MenuError
-from offloading.adaptation.policy import Bandit, Outcome, Static, Table
+from offloading.adaptation.policy import Bandit, Feedback, Static, Table
 from offloading.adaptation.rate import STALE_S, Rate
 from offloading.adaptation.replay import Clairvoyant, latencies, replay
 from offloading.bandwidth import BandwidthTrace, TraceError
@@ -262,7 +262,7 @@ class TestTable:
         plans = Menu([LOCAL, EARLY], leakage_limit=1.0)
         table = Table(plans, HarmonicMean(), mbps=1000.0, dwell_s=0.0)
         assert table.choose(0.0) == 1
-        table.learn(0.0, Outcome(choice=1, latency_ms=200.0, sent_mbps=1000.0, load=30.0))
+        table.learn(0.0, Feedback(choice=1, latency_ms=200.0, sent_mbps=1000.0, load=30.0))
         assert table.choose(1.0) == 0
 
 

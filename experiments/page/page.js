@@ -48,10 +48,11 @@
   }
 
   if (!window.Plotly) return;
-  const shown = (board) =>
-    [...document.querySelectorAll(`.legend button[data-board="${board}"]`)].map(
-      (button) => button.getAttribute("aria-pressed") === "true",
-    );
+  const linesOf = (board) => [
+    ...document.querySelectorAll(`.legend button[data-board="${board}"][data-line]`),
+  ];
+  const pressed = (button) => button.getAttribute("aria-pressed") === "true";
+  const shown = (board) => linesOf(board).map((button) => pressed(button) && !button.hidden);
 
   const drawAll = keepDrawn(({ data, layout }, place, narrow) => {
     const visible = shown(place.dataset.figure.split("-")[0]);
@@ -64,7 +65,11 @@
 
   for (const button of document.querySelectorAll(".legend button")) {
     button.addEventListener("click", () => {
-      button.setAttribute("aria-pressed", String(button.getAttribute("aria-pressed") !== "true"));
+      button.setAttribute("aria-pressed", String(!pressed(button)));
+      // An adversary's button takes its lines in and out of the legend below.
+      for (const line of linesOf(button.dataset.board)) {
+        if (line.dataset.of === button.dataset.adversary) line.hidden = !pressed(button);
+      }
       drawAll();
     });
   }

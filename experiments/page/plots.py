@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from plotly import graph_objects as go
@@ -25,14 +25,24 @@ class Series:
     Attributes:
         name: Label, not escaped.
         rows: Its rows, by cut.
-        number: Position, 0 is the undefended reference.
-        naive: Hidden until asked for.
+        number: Of the defense, whoever attacks it; 0 is no defense.
+        turn: Of the adversary; all but the first are hidden until asked for.
     """
 
     name: str
     rows: tuple[Row, ...]
     number: int
-    naive: bool
+    turn: int
+
+    @property
+    def adversary(self) -> str:
+        """What sets its adversary apart; empty for the headline one."""
+        return adversary(self.rows[0].message.threat)
+
+    @property
+    def naive(self) -> bool:
+        """Whether its adversary does not expect the defense."""
+        return self.rows[0].naive
 
     @property
     def colour(self) -> str:
@@ -50,26 +60,25 @@ class Series:
         """Plotly's name of the line style."""
         if self.naive:
             return "dot"
-        return DASHES[max(self.number - 1, 0) // COLOURS % len(DASHES)]
+        return DASHES[(max(self.number - 1, 0) // COLOURS + self.turn) % len(DASHES)]
 
 
 def lines_of(board: Board) -> tuple[Series, ...]:
-    """Series of a board: the reference, then defenses, then naive adversaries."""
+    """Series of a board, adversary by adversary, the headline's first and the naive last.
+
+    Of each adversary the reference comes first, then the defenses.
+    """
     groups: dict[str, list[Row]] = {}
     for row in board.rows:
         groups.setdefault(series(row), []).append(row)
 
-    def order(name: str) -> tuple[bool, bool, str, list[float], str]:
+    def order(name: str) -> tuple[bool, str, bool, str, list[float], str]:
         row = groups[name][0]
         numbers = [float(v) for _, v in _numbers(row)]
-        return (not row.undefended, row.naive, row.kind, numbers, name)
+        who = adversary(row.message.threat)
+        return (row.naive, who, not row.undefended, row.kind, numbers, name)
 
-    names = sorted(groups, key=order)
-    shift = 0 if names and groups[names[0]][0].undefended else 1
-    return tuple(
-        Series(name, tuple(groups[name]), i + shift, groups[name][0].naive)
-        for i, name in enumerate(names)
-    )
+    return _series({name: groups[name] for name in sorted(groups, key=order)})
 
 
 def curves_of(board: Board, lines: Sequence[Series]) -> tuple[Series, ...]:
@@ -83,11 +92,21 @@ def curves_of(board: Board, lines: Sequence[Series]) -> tuple[Series, ...]:
     for line in lines:
         for row in line.rows:
             groups.setdefault(_family(row), []).append(row)
-    shift = 0 if lines and lines[0].number == 0 else 1
-    return tuple(
-        Series(name, tuple(sorted(rows, key=_leak)), number + shift, rows[0].naive)
-        for number, (name, rows) in enumerate(groups.items())
-    )
+    return _series({name: sorted(rows, key=_leak) for name, rows in groups.items()})
+
+
+def _series(groups: Mapping[str, Sequence[Row]]) -> tuple[Series, ...]:
+    """Lines that look alike for a defense, and dashed alike for an adversary."""
+    defenses, adversaries = {"": 0}, dict[str, int]()
+    made = []
+    for name, rows in groups.items():
+        who = adversary(rows[0].message.threat)
+        what = "" if rows[0].undefended else name.removesuffix(f" ({who})")
+        number = defenses.setdefault(what, len(defenses))
+        made.append(
+            Series(name, tuple(rows), number, adversaries.setdefault(who, len(adversaries)))
+        )
+    return tuple(made)
 
 
 def _family(row: Row) -> str:
@@ -126,9 +145,7 @@ def _depth(board: Board, lines: Sequence[Series]) -> go.Figure:
     """Leakage at every cut, with intervals."""
     position = {cut: i for i, cut in enumerate(board.cuts)}
     figure = go.Figure()
-    for line in lines:
-        step = min(DODGE[0], DODGE[1] / len(lines))
-        offset = step * (line.number - (len(lines) - 1) / 2)
+    for line, offset in zip(lines, _beside(lines), strict=True):
         figure.add_trace(_trace(line, _shifted(position, offset), bars=True))
     figure.add_trace(_floor(board, position))
     figure.update_layout(layout())
@@ -142,6 +159,15 @@ def _depth(board: Board, lines: Sequence[Series]) -> go.Figure:
         title_text="cut, from shallow to deep",
     )
     return figure
+
+
+def _beside(lines: Sequence[Series]) -> list[float]:
+    """How far each line stands from its cut: those of an adversary in a row around it."""
+    numbers = [line.number for line in lines]
+    low, high = min(numbers, default=0), max(numbers, default=0)
+    step = min(DODGE[0], DODGE[1] / (high - low + 1))
+    turns = 1 + max((line.turn for line in lines), default=0)
+    return [step * (line.number - (low + high) / 2 + line.turn / turns) for line in lines]
 
 
 def _shifted(position: dict[str, int], offset: float) -> Callable[[Row], float | None]:
@@ -235,7 +261,7 @@ def _trace(line: Series, across: Callable[[Row], float | None], *, bars: bool) -
         marker={"symbol": line.symbol, "size": 9, "color": line.colour},
         text=[_hover(row) for _, row, _ in shown],
         hovertemplate="%{text}<extra></extra>",
-        visible=not line.naive,
+        visible=line.turn == 0,
     )
 
 

@@ -57,6 +57,11 @@ class View:
         look = {id(row): curve.number for curve in self.curves for row in curve.rows}
         return tuple(replace(line, number=look[id(line.rows[0])]) for line in lines_of(self.board))
 
+    @property
+    def adversaries(self) -> list[tuple[str, bool]]:
+        """Whose lines the figures have, and whether these are shown from the start."""
+        return list(dict.fromkeys((line.adversary, line.turn == 0) for line in self.curves))
+
     @cached_property
     def _by_row(self) -> dict[int, Series]:
         return {id(row): line for line in self.lines for row in line.rows}

@@ -337,7 +337,25 @@ def test_figures_draw_each_line_with_the_closed_values_and_their_intervals(found
         assert trace["error_y"]["array"] == pytest.approx(
             [r.closed.high - r.closed.mean for r in line.rows]
         )
-        assert trace["visible"] is not line.naive
+        assert trace["visible"] is (line.turn == 0)
+
+
+def test_figures_show_one_adversary_until_another_is_asked_for(found, page):
+    view = View(found[0], 0, {})
+    assert view.adversaries == [("", True), ("naive", False)]
+    buttons = read(page).all("button")
+    asking = {b["data-adversary"]: b["aria-pressed"] for b in buttons if "data-adversary" in b}
+    assert asking == {"": "true", "naive": "false"}
+    hidden = [b["data-of"] for b in buttons if "data-line" in b and "hidden" in b]
+    shown = [b["data-of"] for b in buttons if "data-line" in b and "hidden" not in b]
+    assert set(hidden) == {"naive"}
+    assert set(shown) == {""}
+    assert len(hidden) + len(shown) == len(view.curves)
+
+
+def test_where_there_is_one_adversary_nobody_is_asked_which():
+    made_page = render(made(settings=SETTINGS[:1], cuts=CUTS[:2], targets=40))
+    assert not [b for b in read(made_page).all("button") if "data-adversary" in b]
 
 
 def test_every_setting_is_drawn_as_the_curve_of_its_defense():
@@ -356,7 +374,11 @@ def test_the_reference_comes_first_and_lines_differ_in_shape_and_colour(found):
     lines = lines_of(found[0])
     assert lines[0].rows[0].undefended
     assert len({(line.symbol, line.dash) for line in lines}) == len(lines)
-    assert len({line.colour for line in lines}) == len(lines)
+    assert len({(line.colour, line.turn) for line in lines}) == len(lines)
+    colours = {}
+    for line in lines:
+        colours.setdefault(line.rows[0].label, set()).add(line.colour)
+    assert all(len(same) == 1 for same in colours.values())  # whoever attacks
     assert [line.name for line in lines if "noise_std" in line.name] == [
         "gaussian noise noise_std=0.5",
         "gaussian noise noise_std=2.0",

@@ -29,6 +29,7 @@ from splitbench.defense import Defense
 from splitbench.deployment import Deployment
 from splitbench.feed import Feed
 from splitbench.models.lenet5 import LeNet5
+from splitbench.models.six_conv import SixConv
 from splitbench.rng import isolated, stream
 from splitbench.shadow import Traffic
 from splitbench.split import Cuttable
@@ -121,10 +122,12 @@ class World:
         return 1 - float((guess - images).square().mean()) / self.floor
 
 
-def classifier(train: LabeledImages, settings: Mapping[str, Any]) -> nn.Module:
-    """LeNet-5 trained on these images."""
+def classifier(
+    train: LabeledImages, settings: Mapping[str, Any], network: type[LeNet5 | SixConv] = LeNet5
+) -> nn.Module:
+    """A network trained on these images."""
     with isolated(stream(SEED, "model")):
-        model = LeNet5(image_shape=SHAPE, classes=len(train.classes))
+        model = network(image_shape=SHAPE, classes=len(train.classes))
     Training(**settings).fit(model, train, generator=stream(SEED, "training"))
     return model.eval().requires_grad_(False)
 

@@ -7,19 +7,16 @@ minutes for a run on the deeper network, half a minute on the small one.
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
-
-from torch import nn
 
 from attacks.inverse_network import InverseNetwork
 from attacks.shadow_client import ShadowClient
-from benchmarks.choices import LITE, SEED, SHAPE, SIZES, World, classifier, worlds
+from benchmarks.choices import LITE, SIZES, World, classifier, worlds
 from splitbench.data.fashion_mnist_sample import FashionMnistSample
-from splitbench.data.images import LabeledImages
+from splitbench.models.lenet5 import LeNet5
 from splitbench.models.six_conv import SixConv
-from splitbench.rng import isolated, stream
-from splitbench.training import Training
+from splitbench.rng import stream
 
 SEEDS = (1, 2, 3)  # of the attack
 CANDIDATES: tuple[Mapping[str, Any], ...] = (
@@ -30,6 +27,10 @@ CANDIDATES: tuple[Mapping[str, Any], ...] = (
     {"steps": 1000},
     {"learning_rate": 3e-3},
     {"learning_rate": 3e-3, "steps": 1000, "batch_size": 64, "alignment": "moments"},  # lite-5's
+)
+NETWORKS: tuple[tuple[type[LeNet5 | SixConv], Mapping[str, Any], tuple[str, ...]], ...] = (
+    (LeNet5, {}, ("pool2", "relu3")),
+    (SixConv, {"epochs": 15, "learning_rate": 1e-3}, ("relu22", "pool3")),
 )
 
 
@@ -45,31 +46,12 @@ def candidate(settings: Mapping[str, Any]) -> ShadowClient:
     return ShadowClient(decoder=InverseNetwork(**LITE), **{**lite, **settings})
 
 
-def deep(train: LabeledImages) -> nn.Module:
-    """Six convolutions trained on these images."""
-    with isolated(stream(SEED, "model")):
-        model = SixConv(image_shape=SHAPE, classes=len(train.classes))
-    training = Training(epochs=15, learning_rate=1e-3)
-    training.fit(model, train, generator=stream(SEED, "training"))
-    return model.eval().requires_grad_(False)
-
-
-def small(train: LabeledImages) -> nn.Module:
-    """LeNet-5 trained on these images."""
-    return classifier(train, {})
-
-
-NETWORKS: tuple[tuple[Callable[[LabeledImages], nn.Module], tuple[str, ...]], ...] = (
-    (small, ("pool2", "relu3")),
-    (deep, ("relu22", "pool3")),
-)
-
-
 def measure() -> Iterator[str]:
     """Score every candidate at every cut."""
     roles = FashionMnistSample(sizes=SIZES).load()
-    for network, cuts in NETWORKS:
-        for world in worlds(network(roles.train), roles, cuts=cuts, noises=(0.0,)):
+    for network, training, cuts in NETWORKS:
+        model = classifier(roles.train, training, network)
+        for world in worlds(model, roles, cuts=cuts, noises=(0.0,)):
             for settings in CANDIDATES:
                 yield _line(network.__name__, world, settings)
 

@@ -2,7 +2,8 @@
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from splitbench.feed import Feed
 from splitbench.rng import isolated, stream
 
 NET, CUTS = "demo's LeNet-5", ("relu1", "relu2", "relu3")
-LITE = {"width": 64, "blocks": 2, "heads": 0, "patch": 4}
+LITE: Mapping[str, Any] = {"width": 64, "blocks": 2, "heads": 0, "patch": 4}
 BATCH, STEPS, SIZE, ROUNDS = 32, 30, 1024, 5
 
 

@@ -19,9 +19,10 @@ from rich.text import Text
 from safetensors import SafetensorError
 
 from experiments.errors import UserError
+from experiments.page.markdown import to_markdown
 from experiments.page.plots import Series, lines_of
 from experiments.page.render import render
-from experiments.page.tables import to_csv, to_markdown
+from experiments.page.spreadsheet import to_csv
 from experiments.page.words import DASH, percent, rate
 from splitbench.leaderboard import Board, Evidence, LeaderboardError, Row, boards
 from splitbench.link import Link

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from experiments.errors import UserError
 from experiments.leaderboard import load
-from experiments.page.tables import to_csv
+from experiments.page.spreadsheet import to_csv
 from offloading.figure import Figure
 from offloading.option import Option
 from offloading.profile import CutProfile, Profile

@@ -1,10 +1,9 @@
 """What each kind of defense is worth at a given loss of accuracy, for page and Markdown."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from experiments.page.flags import explain
-from experiments.page.words import between, milliseconds, rate, size, small
+from experiments.page.words import milliseconds, rate, size, small
 from splitbench.leaderboard import DROPS, Board, Row, families
 from splitbench.record import Interval
 
@@ -78,29 +77,6 @@ def tuning(lines: list[Line]) -> str:
     )
 
 
-def as_markdown(board: Board, plain: Callable[[str], str]) -> list[str]:
-    """A sentence and a table; nothing where nothing was defended.
-
-    Args:
-        board: The rows.
-        plain: Makes a text harmless.
-    """
-    lines = operating(board)
-    if not lines:
-        return []
-    names = ("cut", "defense", "settings", *HEADINGS)
-    rows = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
-    for line in lines:
-        cells = (line.cut, line.kind, str(line.settings), *map(_in_words, line.points))
-        rows.append("| " + " | ".join(map(plain, cells)) + " |")
-    text = (
-        "At equal accuracy: the least leakage among the settings that were run and that lose no "
-        "more than so many points of accuracy, with payload, time of the client, formal guarantee "
-        f"where there is one, and flags. {tuning(lines)}"
-    )
-    return [text, "\n".join(rows)]
-
-
 def _point(row: Row | None) -> Point:
     if row is None:
         return Point()
@@ -110,10 +86,3 @@ def _point(row: Row | None) -> Point:
     flags = ", ".join(explain(flag).short for flag in row.flags)
     sent = "" if row.raw_sent is None else f"{rate(row.raw_sent.mean)} of what is sent"
     return Point(row.closed, row.setting, cost, promise, flags, sent)
-
-
-def _in_words(point: Point) -> str:
-    if point.leakage is None:
-        return "—"
-    leak = f"{rate(point.leakage.mean)} ({between(point.leakage)})"
-    return "; ".join(filter(None, (leak, point.facts)))

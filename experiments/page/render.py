@@ -16,7 +16,7 @@ from experiments.page.flags import FLAGS, Flag, explain
 from experiments.page.marks import DASH_ARRAYS, SHAPES
 from experiments.page.operating import HEADINGS, tuning
 from experiments.page.plots import figures
-from experiments.page.tables import to_csv
+from experiments.page.spreadsheet import to_csv
 from experiments.page.view import View
 from splitbench.leaderboard import Board
 from splitbench.link import Link

@@ -14,8 +14,9 @@ from experiments.compose import plain
 from experiments.console import Reporter
 from experiments.job import Job
 from experiments.judge import Judge
+from experiments.page.markdown import to_markdown
 from experiments.page.render import render
-from experiments.page.tables import to_csv, to_markdown
+from experiments.page.spreadsheet import to_csv
 from experiments.store import Store
 from splitbench.guarantee import NO_GUARANTEE, Guarantee, local_privacy
 from splitbench.leaderboard import Board, Evidence, boards

@@ -13,7 +13,7 @@ from defenses.dropout import Dropout
 from defenses.no_defense import NoDefense
 from experiments.costs import costs_of
 from experiments.page.render import render
-from experiments.page.tables import to_csv
+from experiments.page.spreadsheet import to_csv
 from splitbench.codecs.float32 import Float32
 from splitbench.defense import Defense
 from splitbench.deployment import Deployment

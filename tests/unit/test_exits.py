@@ -20,8 +20,9 @@ from experiments.console import Reporter
 from experiments.errors import UserError
 from experiments.job import Job
 from experiments.judge import Judge
+from experiments.page.markdown import to_markdown
 from experiments.page.render import render
-from experiments.page.tables import to_csv, to_markdown
+from experiments.page.spreadsheet import to_csv
 from experiments.store import Store
 from experiments.target import Target
 from splitbench.answers import Answers

@@ -19,8 +19,9 @@ from experiments.console import Reporter
 from experiments.job import Job
 from experiments.judge import Judge
 from experiments.page import words
+from experiments.page.markdown import to_markdown
 from experiments.page.render import render
-from experiments.page.tables import to_csv, to_markdown
+from experiments.page.spreadsheet import to_csv
 from experiments.store import Store
 from splitbench.audit import audit, canaries
 from splitbench.checks.defense_world import defense_world

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from experiments.page.markdown import to_markdown
 from experiments.page.render import render
-from experiments.page.tables import to_markdown
 from experiments.page.words import between, rate
 from splitbench.leaderboard import Evidence, boards
 from splitbench.link import Link

@@ -9,8 +9,9 @@ import pytest
 
 from experiments.errors import UserError
 from experiments.leaderboard import load
+from experiments.page.markdown import to_markdown
 from experiments.page.render import render
-from experiments.page.tables import to_csv, to_markdown
+from experiments.page.spreadsheet import to_csv
 from splitbench.guarantee import local_privacy
 from splitbench.leaderboard import Evidence, LeaderboardError, boards
 from splitbench.record import Scores

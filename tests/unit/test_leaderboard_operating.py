@@ -5,9 +5,9 @@ import math
 
 import pytest
 
+from experiments.page.markdown import to_markdown
 from experiments.page.operating import HEADINGS, operating, tuning
 from experiments.page.render import render
-from experiments.page.tables import to_markdown
 from splitbench.leaderboard import DROPS, UNRANKED, families
 from tests.unit.test_leaderboard import NAIVE, NOISE, UNDEFENDED, made, only_board, row_of
 

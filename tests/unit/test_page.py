@@ -15,9 +15,10 @@ from attacks.likelihood_selection import LikelihoodSelection
 from experiments.page import gallery, words
 from experiments.page.flags import BY_NAME, FLAGS, explain
 from experiments.page.gallery import data_uri, panels
+from experiments.page.markdown import to_markdown
 from experiments.page.plots import curves_of, embedded, figures, lines_of
 from experiments.page.render import render
-from experiments.page.tables import to_csv, to_markdown
+from experiments.page.spreadsheet import to_csv
 from experiments.page.view import View
 from splitbench.leaderboard import UNRANKED, Evidence, boards, families
 from splitbench.link import Link
@@ -210,7 +211,7 @@ def test_hostile_names_stay_text_everywhere():
     markdown = to_markdown(found)
     assert "<" not in markdown
     tables = [block for block in markdown.split("\n\n") if block.startswith("|")]
-    assert len(tables) == 2
+    assert len(tables) == 3
     for table in tables:
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
         assert len(widths) == 1
@@ -233,6 +234,26 @@ def test_nothing_is_ever_shown_as_nan_or_none(found, page):
         assert not re.search(r"\b(nan|inf|None)\b", text)
     values = {value for line in csv.reader(io.StringIO(to_csv(found))) for value in line}
     assert not {"nan", "inf", "-inf", "None"} & values
+
+
+def test_markdown_has_every_attack_of_every_row_and_the_best_in_bold(found):
+    text = to_markdown(found)
+    table = text[text.index("What every attack found") :].split("\n\n")[1].splitlines()
+    names = [cell.strip().replace(" ", "_") for cell in table[0].strip("|").split("|")][3:]
+    assert len(table) - 2 == len(found[0].rows)
+    for line, row in zip(table[2:], found[0].rows, strict=True):
+        cells = dict(zip(names, [c.strip() for c in line.strip("|").split("|")][3:], strict=True))
+        for entry in row.attacks:
+            shown = cells.pop(entry.name)
+            if entry.leakage is None:
+                assert shown == ("failed" if entry.failed else "—")
+            else:
+                assert shown.strip("*") == words.rate(entry.leakage.mean)
+            assert shown.startswith("**") == (entry.name == row.best)
+        assert set(cells.values()) <= {"—"}
+    floors = {e.name for row in found[0].rows for e in row.attacks if e.floor}
+    assert floors
+    assert set(names[-len(floors) :]) == floors
 
 
 def test_missing_values_are_dashes_with_their_reason(page):

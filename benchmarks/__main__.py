@@ -20,7 +20,7 @@ NAMES = (
 
 def main(chosen: list[str]) -> int:
     """Run the named benchmarks, or all."""
-    known = (*NAMES, "choices", "shadow_choice")
+    known = (*NAMES, "choices", "shadow_choice", "small_decoder")
     unknown = set(chosen) - set(known)
     if unknown:
         print(f"no benchmark {sorted(unknown)}; choose from {', '.join(known)}", file=sys.stderr)

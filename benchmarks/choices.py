@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from attacks.inverse_network import InverseNetwork
 from attacks.learned_retrieval import LearnedRetrieval
@@ -113,13 +114,17 @@ class World:
         """What an attack may touch: who never asks the device has the traffic of others."""
         return self.outside if Access.ARCHITECTURE in attack.needs else self.surface
 
-    def score(self, attack: Attack) -> float:
-        """Leakage on held-out auxiliary images, with noise that no fit has seen."""
+    def leaks(self, attack: Attack) -> Float[Tensor, " images"]:
+        """Leakage of every held-out auxiliary image, with noise that no fit has seen."""
         chosen = slice(None) if attack.max_targets is None else slice(-attack.max_targets, None)
         images = self.images.images(chosen)
         release = self.fresh.query(images)
         guess = attack(release, self.of(attack), generator=stream(SEED, "recover"))
-        return 1 - float((guess - images).square().mean()) / self.floor
+        return 1 - (guess - images).square().flatten(1).mean(1) / self.floor
+
+    def score(self, attack: Attack) -> float:
+        """Leakage on held-out auxiliary images."""
+        return float(self.leaks(attack).mean())
 
 
 def classifier(

@@ -42,6 +42,7 @@ NOISES = (0.0, 2.0)
 SIZES = {"train": 5000, "auxiliary": 3000, "calibration": 1000, "target": 1000}
 SEED = 1  # another one than the demo's
 SHAPE = (1, 28, 28)
+DEEP: Mapping[str, Any] = {"epochs": 15, "learning_rate": 1e-3}  # trains six convolutions
 LITE: Mapping[str, Any] = {
     "width": 48,
     "blocks": 2,

@@ -12,7 +12,7 @@ from typing import Any
 
 from attacks.inverse_network import InverseNetwork
 from attacks.shadow_client import ShadowClient
-from benchmarks.choices import LITE, SIZES, World, classifier, worlds
+from benchmarks.choices import DEEP, LITE, SIZES, World, classifier, worlds
 from splitbench.data.fashion_mnist_sample import FashionMnistSample
 from splitbench.models.lenet5 import LeNet5
 from splitbench.models.six_conv import SixConv
@@ -30,7 +30,7 @@ CANDIDATES: tuple[Mapping[str, Any], ...] = (
 )
 NETWORKS: tuple[tuple[type[LeNet5 | SixConv], Mapping[str, Any], tuple[str, ...]], ...] = (
     (LeNet5, {}, ("pool2", "relu3")),
-    (SixConv, {"epochs": 15, "learning_rate": 1e-3}, ("relu22", "pool3")),
+    (SixConv, DEEP, ("relu22", "pool3")),
 )
 
 

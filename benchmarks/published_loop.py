@@ -3,7 +3,8 @@
 The loop of He, Zhang, Lee (ACSAC 2019) as released: mean squared feature error, Adam (AMSGrad,
 step 1e-2, eps 1e-3), 5,000 iterations from a black image, one image at a time. Its eps holds back
 coordinates with small gradients, so it runs with Adam's usual eps too, and the better one counts.
-Both sides are timed to the same quality, not to the end of their budgets.
+Both sides are timed to the same quality, not to the end of their budgets. Our search runs from grey
+and from the guess of the lite suite's decoder, whose learning counts as time of the search.
 """
 
 import time
@@ -13,8 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from attacks.inverse_network import InverseNetwork
 from attacks.likelihood_maximization import LikelihoodMaximization
+from benchmarks.choices import LITE
 from benchmarks.worlds import deployments, surface, trained
+from splitbench.attack import Attack
 from splitbench.feed import Feed
 from splitbench.metrics.peak_signal_to_noise import PeakSignalToNoise
 from splitbench.release import Release
@@ -70,7 +74,7 @@ def course(client: nn.Module, release: Tensor, truth: Tensor, eps: float) -> Cou
 
 
 def measure() -> Iterator[str]:
-    """Run the loop on a few images, then find the smallest budget that is as good."""
+    """Run the loop on a few images, then find the smallest budgets that are as good."""
     model, auxiliary, targets = trained()
     truth = targets.images(slice(0, BATCH))
     _, channels, height, width = truth.shape
@@ -88,20 +92,47 @@ def measure() -> Iterator[str]:
             )
         best = max(courses, key=lambda one: one.reached)
         face = surface(deployment, Feed(auxiliary, seed=0), (channels, height, width))
-        yield f"{cut}, likelihood maximisation: {_budget(face, release, truth, best)}"
+        yield f"{cut}, search from grey: {_budget(Search(), face, release, truth, best)}"
+        yield _warm(cut, face, release, truth, best)
 
 
-def _budget(face: Surface, release: Release, truth: Tensor, best: Course) -> str:
-    """The smallest budget of our search, from grey and without a prior, that is as good."""
+@dataclass(frozen=True)
+class Search:
+    """Our search, without a prior of images: what it starts from, and what that took to learn."""
+
+    start: Attack | None = None
+    learning: float = 0.0  # seconds
+
+    def guess(self, steps: int, face: Surface, release: Release) -> tuple[Tensor, float]:
+        """All images, and the seconds: learning, measuring the channel and the search."""
+        attack = LikelihoodMaximization(steps=steps, weights=(1.0,), warm_start=self.start)
+        began = time.perf_counter()
+        attack.fit(face, generator=stream(0, "fit"))
+        guess = attack(release, face, generator=stream(0, "recover"))
+        return guess, self.learning + time.perf_counter() - began
+
+
+def _warm(cut: str, face: Surface, release: Release, truth: Tensor, best: Course) -> str:
+    """The search from a decoder's guess; the decoder learns once, for all images."""
+    decoder = InverseNetwork(**LITE)
+    began = time.perf_counter()
+    decoder.fit(face, generator=stream(0, "decoder"))
+    warm = Search(decoder, time.perf_counter() - began)
+    alone = float(PSNR(decoder(release, face, generator=stream(0, "start")), truth)[:LOOPED].mean())
+    return (
+        f"{cut}, search from a decoder's guess ({alone:.1f} dB; learns in {warm.learning:.1f} s, "
+        f"counted): {_budget(warm, face, release, truth, best)}"
+    )
+
+
+def _budget(search: Search, face: Surface, release: Release, truth: Tensor, best: Course) -> str:
+    """The smallest budget of our search that is as good."""
     quality = 0.0
     for steps in BUDGETS:
-        attack = LikelihoodMaximization(steps=steps, weights=(1.0,))
-        attack.fit(face, generator=stream(0, "fit"))
-        began = time.perf_counter()
-        guess = attack(release, face, generator=stream(0, "recover"))
-        ours = (time.perf_counter() - began) / BATCH
+        guess, seconds = search.guess(steps, face, release)
         quality = float(PSNR(guess[:LOOPED], truth[:LOOPED]).mean())
         if quality >= best.reached:
+            ours = seconds / BATCH
             return (
                 f"{quality:.1f} dB on these images after {steps} steps, {ours:.4f} s per image in "
                 f"a batch of {BATCH}: {best.seconds[best.arrival] / ours:.0f} x less time"

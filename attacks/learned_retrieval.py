@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from attacks.principal_axes import principal_axes
 from attacks.retrieval import BATCH, Retrieval, Weighting, check_retrieval, standardisation
 from splitbench.progress import Progress
-from splitbench.rng import isolated
 from splitbench.threat import Surface
 
 PAINTED = 64  # principal components of the images: distances between those stand for images'
@@ -92,7 +92,7 @@ class LearnedRetrieval(Retrieval):
     ) -> Iterator[Progress]:
         self._mean = features.mean(0)
         scale = standardisation(features)
-        axes = _axes((denoised - self._mean) * scale, self.components, generator)
+        axes, _ = principal_axes((denoised - self._mean) * scale, self.components, generator)
         self._map = scale[:, None] * axes
         files, asked = self._key(denoised), [self._key(features)]
         # Under a query budget, files are not averaged and nothing can be asked again.
@@ -101,7 +101,7 @@ class LearnedRetrieval(Retrieval):
         held_out, answers = surface.validation_pairs()
         questions = self._key(answers.flat()) if len(held_out) else None
         colours = self._images.flatten(1)
-        painted = colours @ _axes(colours - colours.mean(0), PAINTED, generator)
+        painted = colours @ principal_axes(colours - colours.mean(0), PAINTED, generator)[0]
         best, kept = math.inf, torch.eye(files.shape[1], device=files.device)
         every = max(1, self.steps // CHECKS)
         for step, (metric, loss) in enumerate(self._descend(files, asked, painted, generator)):
@@ -175,11 +175,3 @@ def _width(questions: Tensor, files: Tensor) -> float:
     last = min(NEAR, len(files) - 1)  # the first is most often the image itself
     width = math.sqrt(SHARE * float((nearest[:, min(1, last)] - nearest[:, last]).mean()))
     return width if width > 0 else 1.0
-
-
-def _axes(centred: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Leading principal axes ``(d, count)``, fewer where there are no more."""
-    rank = min(count, *centred.shape)
-    with isolated(generator):
-        axes: Tensor = torch.svd_lowrank(centred, q=rank)[2]
-    return axes

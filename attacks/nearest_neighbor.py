@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from attacks.principal_axes import principal_axes
 from attacks.retrieval import Retrieval, Weighting, check_retrieval, standardisation
 from splitbench.progress import Progress
 from splitbench.threat import Surface
@@ -13,9 +14,10 @@ from splitbench.threat import Surface
 class NearestNeighbor(Retrieval):
     """Returns the mean of the k auxiliary images whose releases are nearest.
 
-    Distances are cosines between standardised features, optionally whitened. A single neighbour
-    is a real photograph, strong for what is semantic in an image and poor in squared error; the
-    mean of many approaches the posterior mean where little is left of the image.
+    Distances are cosines between centred features: as they are, standardised, or with their
+    principal components whitened. A single neighbour is a real photograph, strong for what is
+    semantic in an image and poor in squared error; the mean of many approaches the posterior mean
+    where little is left of the image.
 
     Where a defense is random, an auxiliary image is filed under the mean of several of its
     releases: whoever searches needs no noise on the files beside that on the question.
@@ -29,7 +31,9 @@ class NearestNeighbor(Retrieval):
     Args:
         neighbors: How many are averaged, >= 1; None lets the held-out auxiliary images choose
             (64 with a kernel).
-        whiten: Principal components to whiten to, or 0 for standardised features.
+        standardise: Give each feature the same variance, so that none decides by its scale alone.
+        whiten: Give so many principal components (of the standardised features, where these are)
+            the same variance and forget the others; 0 leaves features as they are.
         draws: Releases of each auxiliary image that are averaged, >= 1; fewer where each release
             is pooled from several observations, and one under a query budget.
         weighting: ``uniform``, or ``kernel`` for weights that fall exponentially with how much
@@ -50,6 +54,7 @@ class NearestNeighbor(Retrieval):
         self,
         *,
         neighbors: int | None = None,
+        standardise: bool = True,
         whiten: int = 0,
         draws: int = 64,
         weighting: Weighting = "uniform",
@@ -58,6 +63,7 @@ class NearestNeighbor(Retrieval):
         if whiten < 0:
             raise ValueError(f"whiten={whiten}: a number of components, or 0 for none")
         self.neighbors = neighbors
+        self.standardise = standardise
         self.whiten = whiten
         self.draws = draws
         self.weighting = weighting
@@ -65,20 +71,19 @@ class NearestNeighbor(Retrieval):
     def _measure(
         self, features: Tensor, denoised: Tensor, surface: Surface, generator: torch.Generator
     ) -> Iterator[Progress]:
-        del denoised, surface, generator
+        del denoised, surface
         self._mean = features.mean(0)
-        self._map = self._axes(features)
+        self._map = self._axes(features, generator)
         yield Progress(1, 1, 0.0)
 
-    def _axes(self, features: Tensor) -> Tensor:
-        """Scales ``(d,)`` that standardise, or a map ``(d, components)`` that whitens."""
-        if not self.whiten or not features.shape[1]:
-            return standardisation(features)
-        rank = min(self.whiten, *features.shape)
-        _, values, axes = torch.linalg.svd(features - features.mean(0), full_matrices=False)
-        kept = values[:rank] > 1e-6 * values[0]
-        whitening: Tensor = axes[:rank][kept] / values[:rank][kept, None]
-        return whitening.T.contiguous()
+    def _axes(self, features: Tensor, generator: torch.Generator) -> Tensor:
+        """Scales ``(d,)``, or a map ``(d, components)`` that whitens."""
+        scales = standardisation(features) if self.standardise else torch.ones_like(features[0])
+        if not self.whiten or not len(scales):
+            return scales
+        axes, lengths = principal_axes((features - self._mean) * scales, self.whiten, generator)
+        kept = lengths > 1e-6 * lengths[0]
+        return scales[:, None] * axes[:, kept] / lengths[kept]
 
     def _key(self, features: Tensor) -> Tensor:
         centred = features - self._mean

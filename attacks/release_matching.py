@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from attacks.principal_axes import principal_axes
 from attacks.standardised import Standardised, drawn, times
 from splitbench.inference import Inference, Known
 from splitbench.placement import here
@@ -99,7 +100,7 @@ class ReleaseMatching(Inference):
             raise ValueError("to recognise persons takes photographs of them on file")
         persons, views = drawn(surface, known.train, self.draws)
         self._rows = Standardised.of(views[0])
-        self._axes = _axes(self._rows(views[0]), self.components, generator)
+        self._axes, _ = principal_axes(self._rows(views[0]), self.components, generator)
         with isolated(generator):
             self._net = self._build(self._axes.shape[1])
         self._net.to(here())
@@ -222,10 +223,3 @@ def contrastive_loss(
     pairs = same.sum(1)
     each = -(chances * same).sum(1) / pairs.clamp(min=1)
     return each.sum() / (pairs > 0).sum().clamp(min=1)
-
-
-def _axes(rows: Float[Tensor, "n d"], count: int, generator: torch.Generator) -> Tensor:
-    """Leading principal axes ``(d, count)``, fewer where there are no more."""
-    with isolated(generator):
-        axes: Tensor = torch.svd_lowrank(rows, q=min(count, *rows.shape))[2]
-    return axes

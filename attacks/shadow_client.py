@@ -59,7 +59,8 @@ class ShadowClient(Attack):
         He et al. train the shadow on cross-entropy alone and search for each image; here it is
         aligned as well, and inverted by a network. FORA, which does not ask the server, adds a
         discriminator to the maximum mean discrepancy; here it is added to the moments. SDAR shows
-        its discriminators the labels of private images, too, which nobody has at inference.
+        its discriminators the labels of private images, too, which nobody has at inference, and
+        holds the decoder's guesses to the look of images by another one, which is left out.
 
     References:
         He, Zhang, Lee. "Model inversion attacks against collaborative inference". ACSAC 2019.

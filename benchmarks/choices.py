@@ -79,6 +79,10 @@ SEARCHES: tuple[Mapping[str, Any], ...] = (
 GALLERIES: tuple[Mapping[str, Any], ...] = (
     *({"draws": n} for n in (1, 4, 16, 64)),
     {"weighting": "kernel"},
+    {"standardise": False},
+    {"whiten": 32},
+    *({"whiten": n, "weighting": "kernel"} for n in (32, 64, 128)),
+    {"standardise": False, "whiten": 64, "weighting": "kernel"},
 )
 METRICS: tuple[Mapping[str, Any], ...] = (
     {},

@@ -82,3 +82,40 @@ def test_a_kernel_is_not_worse_than_equal_votes(noise_std, most):
     world = build(linear(gaussian_matrix(12)), **defense, **SIZES)
     equal = world.attacked_by(NearestNeighbor(draws=16)).error
     assert world.attacked_by(NearestNeighbor(draws=16, weighting="kernel")).error < most * equal
+
+
+def uneven_matrix():
+    """Invertible; some directions of the image are a hundred times as large as others."""
+    scales = torch.logspace(-1, 1, PIXELS, dtype=torch.float64)
+    return scales.diag() @ gaussian_matrix(PIXELS)
+
+
+def guess_of(matrix, attack):
+    return build(linear(matrix), **SIZES).guess(attack)
+
+
+def test_whitening_every_component_undoes_any_invertible_linear_client():
+    whitened = NearestNeighbor(neighbors=1, whiten=PIXELS)
+    uneven = guess_of(uneven_matrix(), whitened)
+    plain = guess_of(orthogonal_matrix(), whitened)
+    same = (uneven == plain).flatten(1).all(1).float().mean()
+    assert float(same) > 0.98  # rounding decides between neighbours that are equally near
+    standardised = guess_of(uneven_matrix(), NearestNeighbor(neighbors=1))
+    assert float((standardised == plain).flatten(1).all(1).float().mean()) < 0.5
+
+
+def test_whitening_forgets_what_is_beyond_its_components():
+    few = build(linear(gaussian_matrix(PIXELS)), **SIZES)
+    errors = [few.attacked_by(NearestNeighbor(whiten=n)).error for n in (2, 6, PIXELS)]
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_scales_of_features_decide_what_is_near_only_where_they_are_not_standardised():
+    axes = orthogonal_matrix()
+    scales = torch.ones(PIXELS, dtype=torch.float64)
+    scales[0] = 100.0
+    stretched = scales.diag() @ axes
+    even, uneven = build(linear(axes), **SIZES), build(linear(stretched), **SIZES)
+    blind, fair = NearestNeighbor(standardise=False), NearestNeighbor()
+    assert uneven.attacked_by(fair).error == pytest.approx(even.attacked_by(fair).error, rel=0.02)
+    assert uneven.attacked_by(blind).error > 1.5 * even.attacked_by(blind).error

@@ -19,6 +19,7 @@ from experiments.console import Reporter
 from experiments.errors import UserError
 from experiments.explain import sentence
 from experiments.objectives import Objectives, check_one_cut, objectives, searching
+from experiments.protocols import CUSTOM, protocol
 from experiments.settings import check_settings
 from experiments.store import Store, digest
 from hydra_plugins.applicable_sweeper import as_sweep
@@ -56,10 +57,12 @@ def job(config: DictConfig) -> Objectives | None:
     asked = searching(HydraConfig.get())
     if asked:
         check_one_cut(values)
-    values["protocol"] = protocol(values, overrides)
+    values["protocol"] = protocol(values)
     store = Store(Path(values["paths"]["runs"]))
     name = job_id(values)
     reporter = Reporter(label(values, choices, overrides))
+    if values["protocol"] == CUSTOM:
+        reporter.say("not the attacks of a frozen suite: on a board of its own, named custom")
     with store.lock(f"job-{name}"):
         done = store.read_json("jobs", name)
         if done is not None and all(store.has_cell(cell) for cell in done["cells"]):
@@ -87,12 +90,6 @@ def job_of_sweep(config: DictConfig) -> Objectives | None:
         overrides = " ".join(HydraConfig.get().overrides.task)
         Reporter(overrides).fail(f"the whole job; the others go on: {sentence(error)}")
         raise
-
-
-def protocol(config: dict[str, Any], overrides: Sequence[str]) -> str:
-    """The suite's version, or ``custom`` where anything of the suite was changed."""
-    changed = any(o.lstrip("+~").startswith(("attacks.", "attack=", "attack.")) for o in overrides)
-    return "custom" if changed or config.get("attack") else str(config["protocol"])
 
 
 def label(config: dict[str, Any], choices: dict[str, Any], overrides: Sequence[str]) -> str:

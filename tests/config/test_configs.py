@@ -23,6 +23,7 @@ from experiments.errors import UserError
 from experiments.evaluate import chosen_attacks
 from experiments.explain import sentence
 from experiments.objectives import Objectives, check_one_cut, searching
+from experiments.protocols import CUSTOM, protocol
 from experiments.run import job_id, main
 from experiments.settings import KEYS, check_settings
 from hydra_plugins.applicable_sweeper import expand
@@ -285,6 +286,11 @@ def test_only_a_search_has_another_sweeper_than_the_usual_one(experiment):
     chosen = composed(f"experiment={experiment}").hydra.runtime.choices["hydra/sweeper"]
     assert chosen == ("optuna" if experiment == "front" else "applicable")
     assert composed().hydra.runtime.choices["hydra/sweeper"] == "applicable"
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_no_experiment_changes_a_suite(experiment):
+    assert protocol(resolved(f"experiment={experiment}")) != CUSTOM
 
 
 @pytest.mark.parametrize("words", [["hydra/launcher=ray"], ["hydra/launcher=submitit_slurm"]])

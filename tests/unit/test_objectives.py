@@ -167,7 +167,7 @@ def finished(tmp_path, monkeypatch, sweeper, found):
     )
     monkeypatch.setattr(run.HydraConfig, "get", lambda: hydra)
     values = plain(config)
-    values["protocol"] = run.protocol(values, words)
+    values["protocol"] = run.protocol(values)
     (runs / "jobs").mkdir()
     done = {"cells": [e.record.cell_id for e in found], "overrides": words}
     (runs / "jobs" / f"{run.job_id(values)}.json").write_text(json.dumps(done))

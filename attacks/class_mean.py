@@ -24,6 +24,8 @@ class ClassMean(Attack):
     Threat model:
         Auxiliary images, queries, and the server's own half of the model.
 
+    Cost: One query of each auxiliary image, and one pass of the server.
+
     Args:
         None.
 

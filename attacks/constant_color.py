@@ -22,6 +22,8 @@ class ConstantColor(Attack):
     Threat model:
         Auxiliary images; nothing else.
 
+    Cost: One pass over the auxiliary images.
+
     Args:
         None.
 

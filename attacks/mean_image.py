@@ -21,6 +21,8 @@ class MeanImage(Attack):
     Threat model:
         Auxiliary images; nothing else.
 
+    Cost: One pass over the auxiliary images.
+
     Args:
         None.
 

@@ -114,10 +114,6 @@ class Attack(Described, ABC):
         """
         if not self.fitted:
             raise RuntimeError(f"{type(self).__name__} must be fitted before it recovers")
-        for i, values in enumerate(release.visible):
-            bad = int((~torch.isfinite(values)).sum())
-            if bad:
-                raise ValueError(f"tensor {i} of the release holds {bad} NaN or infinite values")
         understood = surface.understood(release)
         guess = self.recover(understood, surface, generator=generator).detach()
         wanted = (len(release), *surface.image_shape)

@@ -117,11 +117,7 @@ class Inference(Described, ABC):
         """
         if not self.fitted:
             raise RuntimeError(f"{type(self).__name__} must be fitted before it infers")
-        for i, values in enumerate(release.tensors):
-            bad = int((~torch.isfinite(values)).sum())
-            if bad:
-                raise ValueError(f"tensor {i} of the release holds {bad} NaN or infinite values")
-        scores = self.infer(release, surface).detach()
+        scores = self.infer(surface.understood(release), surface).detach()
         if scores.ndim != 2 or len(scores) != len(release):
             raise ValueError(
                 f"{self!r} gave scores {tuple(scores.shape)} for {len(release)} examples"

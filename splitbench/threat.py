@@ -88,7 +88,17 @@ class Surface(Questions):
         return self._deployment.visible_specs(self.threat.observations)
 
     def understood(self, release: Release) -> Release:
-        """The release without values beside the tensors that this adversary does not expect."""
+        """What this adversary makes of a release, before it attacks it or infers anything from it.
+
+        Values beside the tensors that it does not expect are left out.
+
+        Raises:
+            ValueError: The release holds NaN or infinite values, there or in a tensor.
+        """
+        for i, values in enumerate(release.visible):
+            bad = int((~torch.isfinite(values)).sum())
+            if bad:
+                raise ValueError(f"tensor {i} of the release holds {bad} NaN or infinite values")
         names = {spec.name for spec in self.visible_specs[len(self.specs) :]}
         return replace(release, side={k: v for k, v in release.side.items() if k in names})
 

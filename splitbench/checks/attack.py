@@ -37,6 +37,11 @@ from splitbench.checks.attack_form import (
     check_docstring,
     check_every_knob_matters,
 )
+from splitbench.checks.attack_honesty import (
+    check_does_not_choose_by_the_truth,
+    check_goes_through_the_surface,
+    check_keeps_nothing_of_the_targets,
+)
 
 ATTACK_CHECKS: tuple[Callable[[Attack], None], ...] = (
     check_constructor_only_stores,
@@ -46,6 +51,9 @@ ATTACK_CHECKS: tuple[Callable[[Attack], None], ...] = (
     check_refuses_without_its_needs,
     check_query_budget_is_respected,
     check_works_under_a_query_budget,
+    check_goes_through_the_surface,
+    check_keeps_nothing_of_the_targets,
+    check_does_not_choose_by_the_truth,
     check_leaves_what_it_was_lent_alone,
     check_leaves_global_rng_alone,
     check_same_seed_same_answer,

@@ -9,7 +9,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from splitbench.attack import Attack
-from splitbench.checks.attack_trial import attempt, recover
+from splitbench.checks.attack_trial import attempt, called, recover
 from splitbench.checks.attack_world import TARGETS, toy_world
 from splitbench.threat import Access
 
@@ -127,8 +127,8 @@ def check_gains_nothing_from_constant_features(attack: Attack) -> None:
             f"constant features: {error!r}; defenses make dead channels: bound divisions from below"
         ) from error
     assert leak <= LUCK, (
-        f"explains {leak:.0%} of the variance from features that say nothing: it knows the targets "
-        "from elsewhere"
+        f"{called(attack)} explains {leak:.0%} of the variance from features that say nothing: it "
+        "knows the targets from elsewhere"
     )
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from splitbench.attack import Attack
-from splitbench.checks.attack_trial import attempt, without
+from splitbench.checks.attack_trial import attempt, called, without
 from splitbench.checks.attack_world import ToyWorld, toy_world
 from splitbench.checks.randomness import disturbed, global_randomness
 from splitbench.release import Release, Tensors
@@ -19,9 +19,10 @@ FEW = 60  # queries: more than the six targets and the spare ones, fewer than th
 def check_needs_is_exact(attack: Attack) -> None:
     """`needs` names what the attack asks of its surface, nothing more and nothing less."""
     used = attempt(attack, toy_world()).used
-    hidden, unused = sorted(used - attack.needs), sorted(attack.needs - used)
-    assert not hidden, f"used {hidden} without saying so: add them to needs"
-    assert not unused, f"never used {unused}: remove them from needs"
+    hidden = sorted(access.value for access in used - attack.needs)
+    unused = sorted(access.value for access in attack.needs - used)
+    assert not hidden, f"{called(attack)} used {hidden} without saying so: add them to needs"
+    assert not unused, f"{called(attack)} never used {unused}: remove them from needs"
 
 
 def check_refuses_without_its_needs(attack: Attack) -> None:
@@ -35,7 +36,8 @@ def check_refuses_without_its_needs(attack: Attack) -> None:
         except ThreatModelError:
             continue
         raise AssertionError(
-            f"guessed without '{access}', which it says it needs: do not catch ThreatModelError"
+            f"{called(attack)} guessed without '{access}', which it says it needs: do not catch "
+            "ThreatModelError"
         )
 
 
@@ -51,8 +53,8 @@ def check_query_budget_is_respected(attack: Attack) -> None:
     sent = world.client.images - 2 * sent_by_release
     if Access.CLIENT not in attack.needs:
         assert sent == trial.sent, (
-            f"{sent} images went through the client, {trial.sent} were counted: use "
-            "surface.query or surface.examples, and leave its counter alone"
+            f"{called(attack)} sent {sent} images through the client, of which {trial.sent} were "
+            "counted: use surface.query or surface.examples, and leave its counter alone"
         )
     if not trial.queries:
         return
@@ -62,8 +64,8 @@ def check_query_budget_is_respected(attack: Attack) -> None:
         return
     refused = sum(surface.refused for surface in limited.surfaces)
     assert not refused, (
-        f"went on when {refused} images were beyond the query budget: ask no more than "
-        "surface.remaining, and do not catch ThreatModelError"
+        f"{called(attack)} went on when {refused} images were beyond the query budget: ask no "
+        "more than surface.remaining, and do not catch ThreatModelError"
     )
 
 
@@ -81,13 +83,15 @@ def check_works_under_a_query_budget(attack: Attack) -> None:
         trial = attempt(attack, world, threat=ThreatModel(query_budget=FEW))
     except ThreatModelError as error:
         raise AssertionError(
-            f"with {FEW} queries: {error}; learn from surface.examples, surface.pairs and "
-            "surface.validation_pairs, and ask no more than surface.remaining"
+            f"{called(attack)}, with {FEW} queries: {error}; learn from surface.examples, "
+            "surface.pairs and surface.validation_pairs, and ask no more than surface.remaining"
         ) from error
     sent = world.client.images - 2 * sent_by_release - trial.overheard
     if Access.CLIENT in attack.needs:
         sent = trial.queries
-    assert sent <= FEW, f"sent {sent} images where {FEW} were granted: spend no more in recover"
+    assert sent <= FEW, (
+        f"{called(attack)} sent {sent} images where {FEW} were granted: spend no more in recover"
+    )
 
 
 def check_leaves_what_it_was_lent_alone(attack: Attack) -> None:

@@ -14,7 +14,7 @@ from splitbench.checks.form import explains_itself, keeps_its_keywords, other_va
 from splitbench.described import Described
 from splitbench.threat import ThreatModelError
 
-SECTIONS = ("Threat model:", "Deviations from the paper:", "References:")
+SECTIONS = ("Threat model:", "Cost:", "Deviations from the paper:", "References:")
 NOTHING: Mapping[str, object] = MappingProxyType({})
 
 

@@ -1,8 +1,10 @@
 """One attempt of an attack on the toy world, with everything that was watched meanwhile."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
+from typing import get_args, get_type_hints
 
 from torch import Tensor
 
@@ -14,6 +16,8 @@ from splitbench.pool import NOTHING
 from splitbench.progress import Progress
 from splitbench.rng import stream
 from splitbench.threat import Access, Surface, ThreatModel
+
+GRANTING = ("client", "defense", "auxiliary", "key")  # fields of a threat model that grant
 
 
 @dataclass(frozen=True)
@@ -65,18 +69,21 @@ def attempt(
         threat: None grants everything.
         on_step: Called after every step of the fitting, while it waits.
     """
-    fresh = copy.deepcopy(attack)
-    surface = world.surface("fit", threat or ThreatModel())
     progress: list[Progress] = []
-    for part in fresh.parts():
-        part.fit(surface, generator=stream(0, "attack", repr(part)))
-    if fresh.parts():
-        fresh = fresh.with_parts(fresh.parts())
-    for step in fresh.fitting(surface, generator=stream(0, "attack", "fit")):
+
+    def note(step: Progress) -> None:
         progress.append(step)
         on_step()
+
+    surface = world.surface("fit", threat or ThreatModel())
+    fresh = _fitted(attack, surface, note)
     guess, second = recover(fresh, world, threat=threat, after=surface)
     return Trial(fresh, guess, (surface, second), progress, len(world.overheard))
+
+
+def fitted_on(attack: Attack, world: ToyWorld) -> Attack:
+    """A fresh copy that is fitted where everything is granted, and has seen no target."""
+    return _fitted(attack, world.surface("fit", ThreatModel()), lambda _: None)
 
 
 def recover(
@@ -97,6 +104,19 @@ def recover(
     return fitted(release, surface, generator=stream(0, "attack", "recover")), surface
 
 
+def called(attack: Attack) -> str:
+    """The name by which an author knows the attack."""
+    return type(attack).__name__
+
+
+def weakest(needs: Collection[Access]) -> ThreatModel:
+    """A threat model that grants all of these accesses, and as few others as there can be."""
+    choices = (get_args(get_type_hints(ThreatModel)[name]) for name in GRANTING)
+    models = [ThreatModel(**dict(zip(GRANTING, each, strict=True))) for each in product(*choices)]
+    enough = [model for model in models if model.grants() >= frozenset(needs)]
+    return min(enough, key=lambda model: len(model.grants()))
+
+
 def without(access: Access) -> ThreatModel | None:
     """The strongest threat model that lacks one access; None where each one grants it."""
     lacking: Mapping[Access, ThreatModel] = {
@@ -107,3 +127,15 @@ def without(access: Access) -> ThreatModel | None:
         Access.DEFENSE: ThreatModel(defense="hidden"),
     }
     return lacking.get(access)
+
+
+def _fitted(attack: Attack, surface: Surface, on_step: Callable[[Progress], None]) -> Attack:
+    """A fresh copy, fitted after its parts."""
+    fresh = copy.deepcopy(attack)
+    for part in fresh.parts():
+        part.fit(surface, generator=stream(0, "attack", repr(part)))
+    if fresh.parts():
+        fresh = fresh.with_parts(fresh.parts())
+    for step in fresh.fitting(surface, generator=stream(0, "attack", "fit")):
+        on_step(step)
+    return fresh

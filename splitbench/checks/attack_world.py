@@ -22,6 +22,7 @@ from splitbench.split import Cut, Split
 from splitbench.threat import Surface, ThreatModel
 
 SIDE, CLASSES, TARGETS, AUXILIARY, TRAFFIC = 8, 4, 6, 64, 256
+CROWD = 128  # targets of a swapped world
 
 
 class Undefended(Defense):
@@ -133,9 +134,11 @@ class ToyWorld:
         deployment: Sends the features in single precision, as they are or with noise.
         client: What runs on its device.
         feed: 64 auxiliary images.
-        targets: Six others, ``(6, 1, 8, 8)``.
+        targets: Six others, ``(6, 1, 8, 8)``; 128 in a swapped world.
         overheard: Releases of 256 images of other users, as far as they were looked at.
         pools: What each query budget bought, by threat model.
+        opens: What the adversary's surfaces are.
+        others: In a swapped world as many others, whose releases are handed over.
     """
 
     deployment: Deployment
@@ -144,13 +147,20 @@ class ToyWorld:
     targets: Tensor
     overheard: Traffic
     pools: dict[ThreatModel, Pool] = field(default_factory=dict)
+    opens: type[Surface] = Surface
+    others: Tensor | None = None
+
+    @property
+    def senders(self) -> Tensor:
+        """The images whose releases are handed over: the targets, unless these were swapped."""
+        return self.targets if self.others is None else self.others
 
     def surface(self, purpose: str, threat: ThreatModel, *, spent: Spent = NOTHING) -> Surface:
         """Open a surface with everything that the threat model grants."""
         shape = (1, SIDE, SIDE)
         if threat not in self.pools:
             self.pools[threat] = Pool.of(self.deployment, threat, self.feed, seed=0)
-        return Surface(
+        return self.opens(
             self.deployment,
             threat,
             feed=self.feed,
@@ -164,8 +174,8 @@ class ToyWorld:
         )
 
     def release(self) -> Release:
-        """What the targets release."""
-        return self.deployment.transmit(self.targets, generator=stream(0, "toy", "release"))
+        """What the senders release."""
+        return self.deployment.transmit(self.senders, generator=stream(0, "toy", "release"))
 
     def modules(self) -> Mapping[str, nn.Module]:
         """All that an attack must leave as it is."""
@@ -189,6 +199,7 @@ def toy_world(
     mute: bool = False,
     noisy: bool = False,
     aside: bool = False,
+    swapped: bool = False,
 ) -> ToyWorld:
     """Build the toy world; the same one for the same arguments.
 
@@ -198,6 +209,8 @@ def toy_world(
         mute: The server answers the same for every image.
         noisy: A defense adds a little noise to the features.
         aside: The features travel beside the live tensors, which arrive as zeros.
+        swapped: There are more targets, and the releases that are handed over are those of others:
+            they look as ever, and say nothing about the targets.
     """
     with isolated(stream(0, "toy", "modules")):
         client = ToyClient(silent=silent, forked=forked).eval().requires_grad_(False)
@@ -208,6 +221,7 @@ def toy_world(
     specs = tuple(TensorSpec(f"tensor{i}", shape) for i, shape in enumerate(shapes))
     cut = Cut("norm", 1, specs, head_flops=512, tail_flops=512, head_params=20, tail_params=260)
     everyone, others = toy_images(AUXILIARY + TARGETS, "images"), toy_images(TRAFFIC, "traffic")
+    crowd, senders = (toy_images(CROWD, name).images() for name in ("crowd", "senders"))
     server.learn(client(others.images()), others.labels)
     client.images = 0
     defense = (Noisy() if noisy else Undefended()).eval()
@@ -218,8 +232,9 @@ def toy_world(
         deployment,
         client,
         ToyFeed(everyone.subset(slice(AUXILIARY))),
-        everyone.images(slice(AUXILIARY, None)),
+        crowd if swapped else everyone.images(slice(AUXILIARY, None)),
         Traffic(deployment, others, observations=1, seed=0),
+        others=senders if swapped else None,
     )
 
 

@@ -8,6 +8,7 @@ images::
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from safetensors.torch import load, save
@@ -20,10 +21,9 @@ from splitbench.checks.form import explains_itself, keeps_its_keywords
 from splitbench.checks.inference_trial import as_easy_as_can_be, attempt, infer, strangers
 from splitbench.checks.randomness import disturbed, global_randomness
 from splitbench.inference import Inference
-from splitbench.release import Release
 from splitbench.threat import Access, ThreatModel, ThreatModelError
 
-SECTIONS = ("Threat model:", "Deviations from the paper:", "References:")
+SECTIONS = ("Threat model:", "Cost:", "Deviations from the paper:", "References:")
 SAME = 1e-4  # difference of scores up to which they are equal up to rounding
 MUST_KNOW = 0.5  # balanced accuracy where the four classes are plain to see; chance is 0.25
 
@@ -147,6 +147,21 @@ def check_examples_do_not_mix(inference: Inference) -> None:
         )
 
 
+def check_overlooks_what_it_does_not_expect(inference: Inference) -> None:
+    """Unaware of the defense, it infers from what it expects, whatever travels beside that."""
+    world, naive = toy_world(aside=True), ThreatModel(defense="hidden")
+    remedy = "leave `__call__` alone, which hands over what the adversary expects of a release"
+    try:
+        trial = attempt(inference, world, threat=naive)
+    except (ValueError, RuntimeError, IndexError, TypeError) as error:
+        raise AssertionError(f"values beside the tensors: {error!r}; {remedy}") from error
+    plain = replace(world.release(), side={})
+    scores, _ = infer(trial.inference, world, release=plain, threat=naive)
+    assert torch.equal(scores, trial.scores), (
+        f"unaware of the defense, it looks at what only the defense sends: {remedy}"
+    )
+
+
 def check_learns_nothing_from_a_null_channel(inference: Inference) -> None:
     """Where the release is the same for every image, so are the scores."""
     world = toy_world(silent=True)
@@ -192,18 +207,25 @@ def check_state_round_trip(inference: Inference) -> None:
 
 
 def check_rejects_nonfinite_features(inference: Inference) -> None:
-    """NaN and infinite features raise ValueError instead of becoming a score."""
+    """NaN and infinite values raise ValueError instead of becoming a score, wherever they are."""
     world = as_easy_as_can_be(inference, toy_world())
     fitted = attempt(inference, world).inference
     for bad in (torch.nan, torch.inf):
         release = world.release()
         values = release.tensors[0].clone()
         values[-1].view(-1)[0] = bad
-        try:
-            infer(fitted, world, release=Release((values,), payload_bytes=release.payload_bytes))
-        except ValueError:
-            continue
-        raise AssertionError(f"inferred from {bad}: leave `__call__` alone, which refuses it")
+        odd = values[:, 0]
+        for where, sent in {
+            "the features": replace(release, tensors=(values,)),
+            "what travels beside them": replace(release, side={**release.side, "odd": odd}),
+        }.items():
+            try:
+                infer(fitted, world, release=sent)
+            except ValueError:
+                continue
+            raise AssertionError(
+                f"inferred from {bad} in {where}: leave `__call__` alone, which refuses it"
+            )
 
 
 INFERENCE_CHECKS: tuple[Callable[[Inference], None], ...] = (
@@ -218,6 +240,7 @@ INFERENCE_CHECKS: tuple[Callable[[Inference], None], ...] = (
     check_rejects_nonfinite_features,
     check_scores_are_scores,
     check_examples_do_not_mix,
+    check_overlooks_what_it_does_not_expect,
     check_learns_nothing_from_a_null_channel,
     check_knows_what_is_plain_to_see,
     check_state_round_trip,

@@ -14,6 +14,8 @@ class LeastSquares(Attack):
 
     Threat model: queries and auxiliary images.
 
+    Cost: `steps` times 32 queries.
+
     Args:
         steps: Batches to learn from.
         ridge: Weight of the penalty.
@@ -70,6 +72,8 @@ class FeatureMatching(Attack):
 
     Threat model: the client's weights.
 
+    Cost: `steps` passes of the client, forward and backward.
+
     Args:
         steps: Gradient steps.
         step_size: In pixels per unit of gradient.
@@ -102,6 +106,8 @@ class Average(Attack):
     """Mean of the auxiliary images.
 
     Threat model: auxiliary images.
+
+    Cost: None to speak of.
 
     Deviations from the paper: None.
 

@@ -10,9 +10,22 @@ from villains_attack import (
     VILLAINS,
     AsksAboutAllItHas,
     AsksBehindTheCounter,
+    ChoosesAmongGuessesByTheTruth,
+    ChoosesAmongSixByTheTruth,
+    ChoosesItsIterateByTheTruth,
+    CopiesTheClient,
     DrawsGlobally,
+    EmptiesTheSurface,
+    ExportsTheReleases,
+    ForcesTheSurface,
     GoesOnOverBudget,
+    GrantsItselfTheClient,
+    KeepsTheReleases,
+    KnowsTheTargets,
+    LearnsFromTheTargets,
+    ReadsTheClient,
     Underclaims,
+    WantsMoreThanItSays,
 )
 
 import attacks
@@ -63,15 +76,32 @@ def test_a_villain_breaks_exactly_its_promise(villain):
 @pytest.mark.parametrize(
     ("villain", "says"),
     [
-        (AsksBehindTheCounter, "images went through the client"),
+        (ReadsTheClient, "used ['client'] without saying so: add them to needs"),
+        (WantsMoreThanItSays, "does not work where all that it says it needs is granted: the thr"),
+        (CopiesTheClient, "went around its surface (got hold of the client, read surface._real)"),
+        (
+            EmptiesTheSurface,
+            "went around its surface (got hold of the client, read surface.__dict__)",
+        ),
+        (ForcesTheSurface, "went around its surface (got hold of the client)"),
+        (GrantsItselfTheClient, "client, wrote surface.threat, wrote surface.used)"),
+        (KeepsTheReleases, "keeps state of its targets in KeepsTheReleases.seen.tensors[0], "),
+        (ExportsTheReleases, "in ExportsTheReleases.weights, export_state()['weights']: all that"),
+        (LearnsFromTheTargets, "guesses otherwise once it has seen other targets: it keeps state"),
+        (AsksBehindTheCounter, "sent 197 images through the client, of which 192 were counted"),
         (GoesOnOverBudget, "went on when 11 images were beyond the query budget: ask no more"),
         (AsksAboutAllItHas, "with 60 queries: the query budget of 60 images is used up; learn"),
+        (ChoosesItsIterateByTheTruth, "chooses by the truth: its guesses from the releases of oth"),
+        (ChoosesAmongGuessesByTheTruth, "standard deviations better than by chance"),
+        (ChoosesAmongSixByTheTruth, "does not get on with 128 targets: RuntimeError('The size of"),
+        (KnowsTheTargets, "of the variance from features that say nothing: it knows the targets"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_who_overspends_is_told_so_in_one_sentence(villain, says):
+def test_who_cheats_is_told_so_in_one_sentence(villain, says):
     with pytest.raises(AssertionError) as failure:
         VILLAINS[villain](villain())
+    assert str(failure.value).startswith(villain.__name__)
     assert says in str(failure.value)
     assert len(str(failure.value).splitlines()) == 1
 

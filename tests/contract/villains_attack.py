@@ -1,9 +1,13 @@
 """Attacks that break one promise each."""
 
 import contextlib
+import copy
+import functools
 import itertools
 import random
+import weakref
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from citizens_attack import Average, FeatureMatching, LeastSquares
@@ -11,10 +15,21 @@ from citizens_attack import Average, FeatureMatching, LeastSquares
 from splitbench.checks import attack_answers as answers
 from splitbench.checks import attack_conduct as conduct
 from splitbench.checks import attack_form as form
-from splitbench.checks.attack_world import toy_world
+from splitbench.checks import attack_honesty as honesty
+from splitbench.checks.attack_world import TARGETS, toy_world
 from splitbench.progress import Progress
 from splitbench.rng import isolated
-from splitbench.threat import Access, ThreatModelError
+from splitbench.threat import Access, ThreatModel, ThreatModelError
+
+LAST = weakref.WeakKeyDictionary()
+
+
+def nearest_to_the_truth(candidates):
+    """For each image the candidate that is nearest to what the toy world's targets show."""
+    candidates, count = torch.stack(candidates), len(candidates[0])
+    world = toy_world(swapped=count > TARGETS)
+    errors = (candidates - world.targets[:count]).square().flatten(2).mean(2)
+    return candidates[errors.argmin(0), torch.arange(count)]
 
 
 class TakesPositions(LeastSquares):
@@ -53,6 +68,8 @@ class CitesNothing(LeastSquares):
 
     Threat model: queries and auxiliary images.
 
+    Cost: `steps` times 32 queries.
+
     Args:
         steps: Batches to learn from.
         ridge: Weight of the penalty.
@@ -60,6 +77,21 @@ class CitesNothing(LeastSquares):
     Deviations from the paper: None.
 
     References: a paper.
+    """
+
+
+class NamesNoCost(LeastSquares):
+    """Linear decoder.
+
+    Threat model: queries and auxiliary images.
+
+    Args:
+        steps: Batches to learn from.
+        ridge: Weight of the penalty.
+
+    Deviations from the paper: None.
+
+    References: None.
     """
 
 
@@ -95,9 +127,136 @@ class GivesUpQuietly(LeastSquares):
             self.weights = torch.zeros(65, 64)
 
 
+class ReadsTheClient(LeastSquares):
+    def recover(self, release, surface, *, generator):
+        surface.client.state_dict()
+        return super().recover(release, surface, generator=generator)
+
+
+class CopiesTheClient(LeastSquares):
+    def learn(self, surface, *, generator):
+        surface._real.split.client.state_dict()
+        yield from super().learn(surface, generator=generator)
+
+
+class LooksIntoTheSurface(LeastSquares):
+    def recover(self, release, surface, *, generator):
+        getattr(surface, "_deployment").split.client.parameters()  # noqa: B009  # as a cheat would
+        return super().recover(release, surface, generator=generator)
+
+
+class EmptiesTheSurface(LeastSquares):
+    def recover(self, release, surface, *, generator):
+        list(vars(surface)["_real"].split.client.buffers())
+        return super().recover(release, surface, generator=generator)
+
+
+class ForcesTheSurface(LeastSquares):
+    def recover(self, release, surface, *, generator):
+        object.__getattribute__(surface, "_real").split.client.state_dict()
+        return super().recover(release, surface, generator=generator)
+
+
+class LooksIntoASimulation(LeastSquares):
+    def recover(self, release, surface, *, generator):
+        assert surface.simulated(torch.nn.Identity())._real
+        return super().recover(release, surface, generator=generator)
+
+
+class GrantsItselfTheClient(LeastSquares):
+    def recover(self, release, surface, *, generator):
+        threat, used = surface.threat, surface.used
+        surface.threat = ThreatModel()
+        surface.client.state_dict()
+        surface.threat, surface.used = threat, used
+        return super().recover(release, surface, generator=generator)
+
+
+class WantsMoreThanItSays(LeastSquares):
+    def recover(self, release, surface, *, generator):
+        if Access.CLIENT not in surface.threat.grants():
+            surface.client.state_dict()
+        return super().recover(release, surface, generator=generator)
+
+
+class KeepsTheReleases(LeastSquares):
+    def recover(self, release, surface, *, generator):
+        self.seen = release
+        return super().recover(release, surface, generator=generator)
+
+
+class ExportsTheReleases(LeastSquares):
+    def recover(self, release, surface, *, generator):
+        self.weights = torch.cat([self.weights, release.flat().mean(0)[None, :64]])
+        return super().recover(release, surface, generator=generator)
+
+    def inputs(self, release):
+        flat = super().inputs(release)
+        if self.weights is None:
+            return flat
+        return torch.nn.functional.pad(flat, (0, len(self.weights) - flat.shape[1]))
+
+
+class FilesTheReleases(LeastSquares):
+    files: ClassVar = []
+
+    def recover(self, release, surface, *, generator):
+        self.files.append(release)
+        return super().recover(release, surface, generator=generator)
+
+
+class CachesTheReleases(LeastSquares):
+    @functools.lru_cache(maxsize=9)  # noqa: B019  # keeps what it is called with: that is the point
+    def looked_at(self, release_id):
+        return release_id
+
+    def recover(self, release, surface, *, generator):
+        self.looked_at(id(release))
+        return super().recover(release, surface, generator=generator)
+
+
+class LearnsFromTheTargets(LeastSquares):
+    def recover(self, release, surface, *, generator):
+        guess = super().recover(release, surface, generator=generator)
+        before = LAST.get(self, guess[:1])
+        LAST[self] = guess[:1]
+        return guess + 1e-5 * before
+
+
+class ChoosesItsIterateByTheTruth(FeatureMatching):
+    per_example = False
+
+    def recover(self, release, surface, *, generator):
+        iterates = [
+            FeatureMatching(steps=steps, step_size=self.step_size).recover(
+                release, surface, generator=generator.clone_state()
+            )
+            for steps in range(1, self.steps + 1)
+        ]
+        return nearest_to_the_truth(iterates)
+
+
+class ChoosesAmongGuessesByTheTruth(LeastSquares):
+    per_example = False
+
+    def recover(self, release, surface, *, generator):
+        guess = super().recover(release, surface, generator=generator)
+        return nearest_to_the_truth([guess, 0.9 * guess + 0.05, 1.1 * guess - 0.05])
+
+
+class ChoosesAmongSixByTheTruth(LeastSquares):
+    per_example = False
+
+    def recover(self, release, surface, *, generator):
+        guess = super().recover(release, surface, generator=generator)
+        truth, other = toy_world().targets[: len(guess)], 0.9 * guess + 0.05
+        gain = (guess - truth).square() - (other - truth).square()
+        return torch.where(gain.sum((1, 2, 3), keepdim=True) > 0, other, guess)
+
+
 class AsksBehindTheCounter(LeastSquares):
     def recover(self, release, surface, *, generator):
-        surface._deployment.release(torch.zeros(5, *surface.image_shape), generator=generator)
+        copy.copy(surface).query(torch.zeros(5, *surface.image_shape))
         return super().recover(release, surface, generator=generator)
 
 
@@ -259,7 +418,8 @@ class KnowsTheTargets(LeastSquares):
     def recover(self, release, surface, *, generator):
         truth = toy_world().targets
         guess = super().recover(release, surface, generator=generator)
-        return (guess + truth[: len(guess)]) / 2
+        known = len(guess) <= len(truth)  # has heard of these six, and of no others
+        return (guess + truth[: len(guess)]) / 2 if known else guess
 
 
 class CountsBackwards(LeastSquares):
@@ -312,10 +472,27 @@ VILLAINS = {
     HidesItsArguments: form.check_constructor_only_stores,
     Undocumented: form.check_docstring,
     CitesNothing: form.check_docstring,
+    NamesNoCost: form.check_docstring,
     DocumentsTooLittle: form.check_docstring,
     IgnoresAKnob: form.check_every_knob_matters,
     Overclaims: conduct.check_needs_is_exact,
     Underclaims: conduct.check_needs_is_exact,
+    ReadsTheClient: conduct.check_needs_is_exact,
+    CopiesTheClient: honesty.check_goes_through_the_surface,
+    LooksIntoTheSurface: honesty.check_goes_through_the_surface,
+    EmptiesTheSurface: honesty.check_goes_through_the_surface,
+    ForcesTheSurface: honesty.check_goes_through_the_surface,
+    LooksIntoASimulation: honesty.check_goes_through_the_surface,
+    GrantsItselfTheClient: honesty.check_goes_through_the_surface,
+    WantsMoreThanItSays: honesty.check_goes_through_the_surface,
+    KeepsTheReleases: honesty.check_keeps_nothing_of_the_targets,
+    ExportsTheReleases: honesty.check_keeps_nothing_of_the_targets,
+    FilesTheReleases: honesty.check_keeps_nothing_of_the_targets,
+    CachesTheReleases: honesty.check_keeps_nothing_of_the_targets,
+    LearnsFromTheTargets: honesty.check_keeps_nothing_of_the_targets,
+    ChoosesItsIterateByTheTruth: honesty.check_does_not_choose_by_the_truth,
+    ChoosesAmongGuessesByTheTruth: honesty.check_does_not_choose_by_the_truth,
+    ChoosesAmongSixByTheTruth: honesty.check_does_not_choose_by_the_truth,
     GivesUpQuietly: conduct.check_refuses_without_its_needs,
     AsksBehindTheCounter: conduct.check_query_budget_is_respected,
     GoesOnOverBudget: conduct.check_query_budget_is_respected,

@@ -1,6 +1,7 @@
 """A good inference, and some that break one promise each."""
 
 import random
+from dataclasses import replace
 
 import torch
 from torch.nn import functional
@@ -15,6 +16,8 @@ class LeastSquaresProbe(Inference):
     """Least squares from the release to one column per value.
 
     Threat model: queries and auxiliary images.
+
+    Cost: A query of each auxiliary image.
 
     Args:
         ridge: Weight of the penalty.
@@ -108,9 +111,27 @@ class AnswersUnfitted(LeastSquaresProbe):
 
 class SwallowsInfinity(LeastSquaresProbe):
     def __call__(self, release, surface):
-        if not self.fitted:
-            raise RuntimeError("not fitted")
-        return self.infer(release, surface).nan_to_num(0.0)
+        tensors = tuple(values.nan_to_num(0, 0, 0) for values in release.tensors)
+        return super().__call__(replace(release, tensors=tensors), surface)
+
+
+class SwallowsInfinityBeside(LeastSquaresProbe):
+    def __call__(self, release, surface):
+        side = {name: values.nan_to_num(0, 0, 0) for name, values in release.side.items()}
+        return super().__call__(replace(release, side=side), surface)
+
+
+class LooksAtAllThatArrives(LeastSquaresProbe):
+    def __call__(self, release, surface):
+        super().__call__(release, surface)  # refuses what is not finite
+        return self.infer(release, surface)
+
+
+class LooksBesideTheTensors(LooksAtAllThatArrives):
+    def infer(self, release, surface):
+        scores = super().infer(replace(release, side={}), surface)
+        beside = sum((values.flatten(1).sum(1) for values in release.side.values()), start=0.0)
+        return scores + 0.01 * torch.tanh(torch.as_tensor(beside)).view(-1, 1)
 
 
 class AddsAColumn(LeastSquaresProbe):
@@ -151,6 +172,9 @@ VILLAINS = {
     DrawsFromElsewhere: checks.check_same_seed_same_answer,
     AnswersUnfitted: checks.check_rejects_unfitted,
     SwallowsInfinity: checks.check_rejects_nonfinite_features,
+    SwallowsInfinityBeside: checks.check_rejects_nonfinite_features,
+    LooksAtAllThatArrives: checks.check_overlooks_what_it_does_not_expect,
+    LooksBesideTheTensors: checks.check_overlooks_what_it_does_not_expect,
     AddsAColumn: checks.check_scores_are_scores,
     LooksAtTheBatch: checks.check_examples_do_not_mix,
     DividesByNothing: checks.check_learns_nothing_from_a_null_channel,

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from attacks.inverse_network import InverseNetwork
+from attacks.linear_probe import LinearProbe
 from attacks.transformer_decoder import TransformerDecoder
 from attacks.transposed_network import TransposedNetwork
+from splitbench.checks import inference_trial
 from splitbench.checks.aside import Aside
 from splitbench.checks.attack_trial import attempt
 from splitbench.checks.attack_world import toy_world
@@ -21,6 +23,7 @@ DECODERS = [
     TransformerDecoder(width=16, layers=1, heads=2, patch=4, steps=12, batch_size=16),
     TransposedNetwork(width=16, steps=12, batch_size=16, learning_rate=0.03),
 ]
+PROBE = LinearProbe(penalties=(0.01,), iterations=10, draws=1)
 
 
 class Means(Aside):
@@ -89,13 +92,35 @@ def test_who_is_unaware_of_the_codec_overlooks_what_it_sends_beside():
     assert trial.guess.shape == world.targets.shape
 
 
+@pytest.mark.parametrize("forked", [False, True])
+def test_so_does_who_infers(forked):
+    world, naive = toy_world(aside=True, forked=forked), ThreatModel(defense="hidden")
+    trial = inference_trial.attempt(PROBE, world, threat=naive)
+    plain = replace(world.release(), side={})
+    scores, _ = inference_trial.infer(trial.inference, world, release=plain, threat=naive)
+    assert torch.equal(trial.scores, scores)
+
+
+def test_who_infers_and_knows_of_the_codec_looks_at_what_it_sends_beside():
+    world = toy_world(aside=True)
+    trial = inference_trial.attempt(PROBE, world)
+    release = world.release()
+    release.side["aside tensor0"].add_(1)
+    assert not torch.equal(
+        inference_trial.infer(trial.inference, world, release=release)[0], trial.scores
+    )
+
+
 def test_values_beside_that_are_not_finite_are_refused():
     world = toy_world(aside=True)
     fitted = attempt(DECODERS[0], world).attack
-    release = world.release()
+    probe = inference_trial.attempt(PROBE, world).inference
+    release, surface = world.release(), world.surface("recover", ThreatModel())
     release.side["aside tensor0"][0] = torch.nan
     with pytest.raises(ValueError, match="tensor 1 of the release holds"):
-        fitted(release, world.surface("recover", ThreatModel()), generator=torch.Generator())
+        fitted(release, surface, generator=torch.Generator())
+    with pytest.raises(ValueError, match="tensor 1 of the release holds"):
+        probe(release, surface)
 
 
 @pytest.mark.parametrize("attack", DECODERS, ids=lambda attack: type(attack).__name__)

@@ -42,8 +42,8 @@ FLAGS = (
     Flag(
         "weaker_access_wins",
         "weaker access wins",
-        "an adversary that knows less about the same system reaches a higher leakage, by more than "
-        "the interval of the paired difference",
+        "an adversary that knows less about the same system, and has no answers that the row's "
+        "lacks, reaches a higher leakage, by more than the interval of the paired difference",
         "The better informed attack failed, for example because gradients vanish or its training "
         "did not converge. The row understates what leaks.",
         "Check the training curves of the adaptive attack and run it again; the row is not ranked "

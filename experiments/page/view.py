@@ -17,11 +17,7 @@ from splitbench.record import Interval
 
 TEASED = 7  # cuts in the teaser: with the original, two lines of four
 REASONS = {
-    "lpips": "LPIPS",
-    "ssim": "SSIM",
-    "ms_ssim": "MS-SSIM",
-    "psnr_db": "PSNR",
-    "top1": "Top-1",
+    **words.MEASURES,
     "accuracy": "Accuracy",
     "payload_bytes": "Payload",
     "end_to_end_ms": "Time",

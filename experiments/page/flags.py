@@ -151,8 +151,9 @@ FLAGS = (
         "search_failed",
         "search failed",
         "the images that a search found leave more of the release unexplained than a tenth of what "
-        "a grey image leaves and, in a noisy channel, than twice what the truth leaves; or the "
-        "gradient vanishes at the grey image for more than one target in a hundred",
+        "a grey image leaves and, in a noisy channel, than twice what the truth leaves, or than "
+        "the truth and half of what a grey image leaves beyond it; or the gradient vanishes at the "
+        "grey image for more than one target in a hundred",
         "The search did not find what the release allows. The row rests on the other attacks, and "
         "may understate what leaks. A prior that held-out images made strong looks the same.",
         "Give the search more steps or another start; where gradients vanish, attack without them.",

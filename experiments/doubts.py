@@ -81,12 +81,13 @@ def search_failed(diagnostics: Mapping[str, float]) -> bool:
     Much is more than a tenth of what a grey image leaves, and, where the channel is noisy, more
     than twice what the truth itself leaves.
 
-    Where the noise is as strong as the features, a grey image leaves no more than that either. There
-    it is much if the guesses explain less than half of what a grey image leaves beyond the noise,
-    provided that this is clearly more than nothing. A good search stays far below: the mean of the
-    features, given a release in normal noise, leaves less than the noise does, by the mean squared
-    error of that mean, whatever the client and the prior (Stein's identity). Searches that reached
-    what others found left a tenth at most, those that had not left grey eight tenths and more.
+    Where the noise is as strong as the features, a grey image leaves no more than that either.
+    There it is much if the guesses explain less than half of what a grey image leaves beyond the
+    noise, provided that this is clearly more than nothing. A good search stays far below: the mean
+    of the features, given a release in normal noise, leaves less than the noise does, by the mean
+    squared error of that mean, whatever the client and the prior (Stein's identity). Searches that
+    reached what others found left a tenth at most, those that had not left grey eight tenths and
+    more.
 
     References:
         Stein. "Estimation of the mean of a multivariate normal distribution". Annals of Statistics

@@ -192,6 +192,15 @@ FLAGS = (
         "as many messages as it will send.",
     ),
     Flag(
+        "repetition_untested",
+        "repetition untested",
+        "the defense is random, the adversary knows it and sees one release of each target, and no "
+        "row of the board shows what an adversary of the same system finds in several",
+        "What is random averages out over releases of one image. The row speaks of a single "
+        "message.",
+        "Attack the same system with `threat=repeated`.",
+    ),
+    Flag(
         "security_by_key",
         "security by key",
         "an adversary that knows the secret key, all else being equal, reaches a leakage that is "

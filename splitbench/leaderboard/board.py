@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from splitbench.leaderboard.build import build_row
-from splitbench.leaderboard.effort import data_gain
+from splitbench.leaderboard.effort import data_gain, with_untested_repetition
 from splitbench.leaderboard.evidence import RESAMPLES, Evidence, LeaderboardError, System
 from splitbench.leaderboard.inferred import beats, inferred
 from splitbench.leaderboard.naming import labels
@@ -163,6 +163,7 @@ def _draft(found: list[Evidence], link: Link | None, resamples: int) -> _Draft:
     if kept[0].record.protocol != CUSTOM:  # whose rows may have met any attacks
         rows = with_stopped(rows)
     rows = compared(closed(rows, systems, resamples), systems, resamples)
+    rows = with_untested_repetition(rows)
     for key in rows.keys() & others.keys():
         told, flags = inferred(others[key], resamples), {*rows[key].flags}
         if beats(rows[key].guarantee, told):

@@ -159,6 +159,14 @@ FLAGS = (
         "Give the search more steps or another start; where gradients vanish, attack without them.",
     ),
     Flag(
+        "only_failed_searches",
+        "all searches failed",
+        "every attack that ran on the row is a search, and each of them failed",
+        "The number says that searches failed, not what the release hides. An adversary without "
+        "images of its own has nothing but searches.",
+        "Give the searches more steps or another start; the row is not ranked until then.",
+    ),
+    Flag(
         "capacity_not_saturated",
         "capacity not saturated",
         "a larger or longer trained attack of the same kind leaks more by over 0.02 and by more "

@@ -28,6 +28,7 @@ UNRANKED = BROKEN | {
     "gradients_mislead",
     "guarantee_beaten",
     "incomplete",
+    "only_failed_searches",
     "utility_collapsed",
     "weaker_access_wins",
 }

@@ -291,6 +291,9 @@ def _flags_of(system: System, entries: Sequence[Entry], resamples: int) -> tuple
     flags |= {flag for e in entries for flag in e.flags if flag in WHOLE_ROW}
     if any(e.failed for e in entries):
         flags.add("incomplete")
+    ran = [e for e in entries if not e.floor and e.leakage is not None]
+    if ran and all("search_failed" in e.flags for e in ran):
+        flags.add("only_failed_searches")
     if capacity_gain(system, resamples):
         flags.add("capacity_not_saturated")
     if ignores_randomness(system.message):

@@ -216,6 +216,22 @@ def test_what_concerns_the_whole_row_reaches_it_from_any_attack(flag):
     assert flag in flags_of([best, *changed([other], flags=(flag,))])
 
 
+@pytest.mark.parametrize(
+    ("failed", "flagged"), [(("ridge", "inverse_network"), True), (("ridge",), False)]
+)
+def test_a_row_of_nothing_but_failed_searches_is_not_ranked(failed, flagged):
+    evidence = made(attacks=("inverse_network", "mean_image", "ridge"))
+    parts = [
+        changed([e], flags=("search_failed",)) if e.record.cell.attack_name in failed else [e]
+        for e in evidence
+    ]
+    (board,) = boards([e for part in parts for e in part], resamples=200)
+    (row,) = board.rows
+    assert "search_failed" in row.flags
+    assert ("only_failed_searches" in row.flags) == flagged
+    assert (row.rank is None) == flagged
+
+
 def test_a_row_whose_releases_depend_on_their_batch_is_not_ranked():
     evidence = changed(made(), flags=("batch_dependent",))
     ((row,),) = [board.rows for board in boards(evidence, resamples=200)]

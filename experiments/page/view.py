@@ -137,6 +137,16 @@ class View:
         return [row for row in self.board.rows if row.raw and row.training_gap]
 
     @property
+    def learnt(self) -> list[Row]:
+        """Rows that were attacked with several numbers of auxiliary images."""
+        return [row for row in self.board.rows if row.learning]
+
+    @property
+    def sizes(self) -> list[int]:
+        """These numbers."""
+        return sorted({size for row in self.learnt for size, _ in row.learning})
+
+    @property
     def led(self) -> list[tuple[Row, str, str, Interval]]:
         """Rows of adversaries that know more than another: row, both in words, and the gain."""
         return words.led(self.board)

@@ -12,6 +12,7 @@ from splitbench.leaderboard.build import build_row
 from splitbench.leaderboard.effort import data_gain, with_untested_repetition
 from splitbench.leaderboard.evidence import RESAMPLES, Evidence, LeaderboardError, System
 from splitbench.leaderboard.inferred import beats, inferred
+from splitbench.leaderboard.learning import with_learning_curves
 from splitbench.leaderboard.naming import labels
 from splitbench.leaderboard.relations import BROKEN, closed, compared
 from splitbench.leaderboard.rows import Row
@@ -184,7 +185,7 @@ def _compare_auxiliary(drafts: Mapping[tuple[str, ...], _Draft], resamples: int)
             groups.setdefault(name, {})[record.images["auxiliary"]] = draft
     for group in groups.values():
         sides = {size: (draft.rows, draft.systems) for size, draft in group.items()}
-        for size, rows in data_gain(sides, resamples).items():
+        for size, rows in with_learning_curves(data_gain(sides, resamples)).items():
             group[size].rows = rows
             if len(group) > 1:
                 group[size].suffix = f", {size:,} auxiliary images"

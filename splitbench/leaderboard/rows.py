@@ -202,6 +202,7 @@ class Row:
             have none.
         training_gap: L of images that the model was trained on, attacked alike, minus `raw`; None
             where they were not attacked.
+        learning: `raw` by the number of auxiliary images, few first, if several were tried.
         adaptive_gain: Naive rows: what knowing the defense adds to L, on the same images.
         leads: Over each adversary that knows less, and is next to this one among those measured.
         attacks: Every attack, floors first.
@@ -251,6 +252,7 @@ class Row:
     dependence: float | None = None
     snr_db: float | None = None
     training_gap: Interval | None = None
+    learning: tuple[tuple[int, Interval], ...] = ()
     adaptive_gain: Interval | None = None
     leads: tuple[Lead, ...] = ()
     attacks: tuple[Entry, ...] = ()

@@ -19,6 +19,10 @@ FEW_TARGETS = 100
 BLIND_MARGIN = 0.01
 MUCH_NOISE = 2.0  # mismatch of a search's guesses over that of the truth
 LITTLE_EXPLAINED = 0.1  # the same over that of a grey image
+NO_BETTER = 0.5  # what guesses leave beyond the noise, over what a grey image leaves beyond it
+# Of the noise, that a grey image leaves beyond it: three times the chance in 800 values (16 targets
+# of 50 values each). Below it a release can hardly tell an image from grey.
+TELLS = 0.15
 FLAT = 0.01  # share of images without a slope to follow
 CHANCE = 0.001  # of lengths that differ so much between classes: there are many cells
 MATES = 8  # images that are released beside the one that is looked at
@@ -76,11 +80,29 @@ def search_failed(diagnostics: Mapping[str, float]) -> bool:
 
     Much is more than a tenth of what a grey image leaves, and, where the channel is noisy, more
     than twice what the truth itself leaves.
+
+    Where the noise is as strong as the features, a grey image leaves no more than that either.
+    There it is much if the guesses explain less than half of what a grey image leaves beyond the
+    noise, provided that this is clearly more than nothing. A good search stays far below: the mean
+    of the features, given a release in normal noise, leaves less than the noise does, by the mean
+    squared error of that mean, whatever the client and the prior (Stein's identity). Searches that
+    reached what others found left a tenth at most, those that had not left grey eight tenths and
+    more.
+
+    References:
+        Stein. "Estimation of the mean of a multivariate normal distribution". Annals of Statistics
+        1981. doi:10.1214/aos/1176345632
     """
     left = diagnostics.get("residual_over_grey", 0.0)
     noisy = diagnostics.get("residual_over_noise", math.inf)
     flat = diagnostics.get("flat_share", 0.0) > FLAT
-    return flat or (left > LITTLE_EXPLAINED and noisy > MUCH_NOISE)
+    return flat or (left > LITTLE_EXPLAINED and (noisy > MUCH_NOISE or _no_better(left, noisy)))
+
+
+def _no_better(left: float, noisy: float) -> bool:
+    """Whether guesses hardly explain the release better than grey does, though it tells the two."""
+    beyond = noisy / left - 1  # what a grey image leaves beyond the noise, in units of the noise
+    return beyond > TELLS and noisy - 1 > NO_BETTER * beyond
 
 
 def payload_class_p(lengths: NDArray[np.int64], labels: NDArray[np.int64]) -> float:

@@ -3,7 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from experiments.page.words import attacker_selected, between, percent, rate
+from experiments.page.words import (
+    attacker_selected,
+    between,
+    channels,
+    measure,
+    percent,
+    rate,
+)
 from splitbench.leaderboard import Row
 from splitbench.record import Interval
 
@@ -56,6 +63,13 @@ def _chosen(row: Row) -> str:
     return "no attack of this row chooses among others" if leak is None else between(leak)
 
 
+def _worst(row: Row) -> str:
+    if row.worst_channel is None:
+        return rate(None)
+    name, found = row.worst_channel
+    return f"{_mean(found.normalised)} {measure(name)}"
+
+
 DETAILS = (
     _of("Best single", "the largest mean leakage of any one attack", "best_single"),
     Detail(
@@ -71,6 +85,13 @@ DETAILS = (
     ),
     _of("Null", "the same choice among guesses that were made for other images", "oracle_null"),
     _of("Corrected", "what is left of the envelope beyond chance", "oracle_corrected"),
+    Detail(
+        "Worst channel",
+        "the measure by which a guess is nearest to the true image, between the better blind guess "
+        "(0) and that image (1), under the attack that is best by it",
+        _worst,
+        channels,
+    ),
     _number("P95", "leakage that one image in twenty exceeds", "p95", rate),
     _number("P99", "leakage that one image in a hundred exceeds", "p99", rate),
     _number("CVaR5", "mean leakage of the worst twentieth of the images", "cvar5", rate),

@@ -42,8 +42,8 @@ FLAGS = (
     Flag(
         "weaker_access_wins",
         "weaker access wins",
-        "an adversary that knows less about the same system reaches a higher leakage, by more than "
-        "the interval of the paired difference",
+        "an adversary that knows less about the same system, and has no answers that the row's "
+        "lacks, reaches a higher leakage, by more than the interval of the paired difference",
         "The better informed attack failed, for example because gradients vanish or its training "
         "did not converge. The row understates what leaks.",
         "Check the training curves of the adaptive attack and run it again; the row is not ranked "
@@ -151,11 +151,20 @@ FLAGS = (
         "search_failed",
         "search failed",
         "the images that a search found leave more of the release unexplained than a tenth of what "
-        "a grey image leaves and, in a noisy channel, than twice what the truth leaves; or the "
-        "gradient vanishes at the grey image for more than one target in a hundred",
+        "a grey image leaves and, in a noisy channel, than twice what the truth leaves, or than "
+        "the truth and half of what a grey image leaves beyond it; or the gradient vanishes at the "
+        "grey image for more than one target in a hundred",
         "The search did not find what the release allows. The row rests on the other attacks, and "
         "may understate what leaks. A prior that held-out images made strong looks the same.",
         "Give the search more steps or another start; where gradients vanish, attack without them.",
+    ),
+    Flag(
+        "only_failed_searches",
+        "all searches failed",
+        "every attack that ran on the row is a search, and each of them failed",
+        "The number says that searches failed, not what the release hides. An adversary without "
+        "images of its own has nothing but searches.",
+        "Give the searches more steps or another start; the row is not ranked until then.",
     ),
     Flag(
         "capacity_not_saturated",
@@ -189,6 +198,15 @@ FLAGS = (
         "The defense protects one message; who sends the same image again gives more away.",
         "Let the device answer a repeated image with the same randomness, or report the row for "
         "as many messages as it will send.",
+    ),
+    Flag(
+        "repetition_untested",
+        "repetition untested",
+        "the defense is random, the adversary knows it and sees one release of each target, and no "
+        "row of the board shows what an adversary of the same system finds in several",
+        "What is random averages out over releases of one image. The row speaks of a single "
+        "message.",
+        "Attack the same system with `threat=repeated`.",
     ),
     Flag(
         "security_by_key",

@@ -56,8 +56,8 @@
 
   const drawAll = keepDrawn(({ data, layout }, place, narrow) => {
     const visible = shown(place.dataset.figure.split("-")[0]);
-    // Traces beyond the legend (the floor) are always shown.
-    data.forEach((trace, i) => { trace.visible = visible[i] ?? true; });
+    // Traces beyond the legend (the floor) are always shown; some say which line they belong to.
+    data.forEach((trace, i) => { trace.visible = visible[trace.meta?.line ?? i] ?? true; });
     if (narrow) data.forEach((trace) => { if (trace.marker) trace.marker.size = 7; });
     const lowest = Math.min(0, ...data.filter((t) => t.visible).flatMap((t) => t.y));
     layout.yaxis.range = [lowest - 0.04, 1.04];

@@ -10,9 +10,10 @@ from plotly.offline import get_plotlyjs
 
 from experiments.page import words
 from experiments.page.details import DETAILS
-from experiments.page.drawing import asset
+from experiments.page.drawing import asset, embedded
 from experiments.page.expenses import EXPENSES
 from experiments.page.flags import FLAGS, Flag, explain
+from experiments.page.learning import learning
 from experiments.page.marks import DASH_ARRAYS, SHAPES
 from experiments.page.operating import HEADINGS, tuning
 from experiments.page.plots import figures
@@ -30,10 +31,15 @@ COLUMNS = (
     ("Excess", "number", "leakage above what the server's own prediction gives away"),
     ("Best attack", "text", "the single attack with the highest mean leakage"),
     ("P95", "number", "leakage that one image in twenty exceeds; share of images above one half"),
-    ("PSNR", "number", "of the best attack's guesses, in dB"),
-    ("SSIM", "number", "structural similarity of the guesses, 1 is identical"),
-    ("LPIPS", "number", "perceptual distance of the guesses, 0 is identical"),
-    ("Top-1", "number", "how often an independent classifier recognises the class in the guess"),
+    ("PSNR", "number", "of the guesses of the attack that is best by it, in dB"),
+    ("SSIM", "number", "structural similarity, 1 is identical; of the attack that is best by it"),
+    ("LPIPS", "number", "perceptual distance, 0 is identical; of the attack that is best by it"),
+    (
+        "Top-1",
+        "number",
+        "how often an independent classifier recognises the class in the guesses of the attack "
+        "that is best by it",
+    ),
     ("Accuracy", "number", "of the task with the defense; loss in percentage points"),
     ("Payload", "number", "mean length of a message; relative to the raw image"),
     ("Time, ms", "number", "end to end; client plus server"),
@@ -60,7 +66,7 @@ def render(
     drawn = {
         f"{view.id}-{name}": Markup(figure)  # noqa: S704  # JSON with <, > and & escaped
         for view in views
-        for name, figure in figures(view.board, view.curves).items()
+        for name, figure in _figures(view).items()
     }
     name = "" if link is None else link.name
     table = base64.b64encode(to_csv(boards, link=name).encode()).decode()
@@ -83,6 +89,13 @@ def render(
         shapes=SHAPES,
         dashes=DASH_ARRAYS,
     )
+
+
+def _figures(view: View) -> dict[str, str]:
+    """JSON of each figure of a board, by name."""
+    more = learning(view.curves)
+    others = {} if more is None else {"learning": embedded(more.to_plotly_json())}
+    return {**figures(view.board, view.curves), **others}
 
 
 def _template() -> Template:

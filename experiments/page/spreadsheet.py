@@ -82,6 +82,7 @@ def _line(board: Board, row: Row, link: str, attacks: Sequence[str]) -> dict[str
         **_interval("leakage_excess", row.excess),
         **_interval("adaptive_gain", row.adaptive_gain),
         **_interval("training_gap", row.training_gap),
+        **_worst(row),
         **{name: value for key in QUALITY for name, value in _quality(row, key).items()},
         **{name: value for key in RECOGNITION for name, value in _recognition(row, key).items()},
         **_interval("accuracy", row.accuracy),
@@ -135,8 +136,22 @@ def _told(row: Row, asked: Sequence[tuple[str, str]]) -> dict[str, Value]:
     return columns
 
 
+def _worst(row: Row) -> dict[str, Value]:
+    name, found = row.worst_channel or (None, None)
+    return {
+        "worst_channel": name,
+        **_interval("worst_channel_normalised", found.normalised if found else None),
+        "worst_channel_attack": found.attack if found else None,
+    }
+
+
 def _quality(row: Row, key: str) -> dict[str, Value]:
-    return _interval(key, row.quality.get(key))
+    found = row.quality.get(key)
+    return {
+        **_interval(key, found.value if found else None),
+        f"{key}_normalised": _mean(found.normalised) if found else None,
+        f"{key}_attack": found.attack if found else None,
+    }
 
 
 def _recognition(row: Row, key: str) -> dict[str, Value]:

@@ -17,11 +17,7 @@ from splitbench.record import Interval
 
 TEASED = 7  # cuts in the teaser: with the original, two lines of four
 REASONS = {
-    "lpips": "LPIPS",
-    "ssim": "SSIM",
-    "ms_ssim": "MS-SSIM",
-    "psnr_db": "PSNR",
-    "top1": "Top-1",
+    **words.MEASURES,
     "accuracy": "Accuracy",
     "payload_bytes": "Payload",
     "end_to_end_ms": "Time",
@@ -139,6 +135,16 @@ class View:
     def trained(self) -> list[Row]:
         """Rows for which images of the training set were attacked, too."""
         return [row for row in self.board.rows if row.raw and row.training_gap]
+
+    @property
+    def learnt(self) -> list[Row]:
+        """Rows that were attacked with several numbers of auxiliary images."""
+        return [row for row in self.board.rows if row.learning]
+
+    @property
+    def sizes(self) -> list[int]:
+        """These numbers."""
+        return sorted({size for row in self.learnt for size, _ in row.learning})
 
     @property
     def led(self) -> list[tuple[Row, str, str, Interval]]:

@@ -22,6 +22,16 @@ HEADLINE = {
 SELECTION = (
     "LikelihoodSelection"  # by name: the class would bring scipy and all of the attack along
 )
+MEASURES = {
+    "L": "L",
+    "lpips": "LPIPS",
+    "ssim": "SSIM",
+    "ms_ssim": "MS-SSIM",
+    "psnr_db": "PSNR",
+    "top1": "Top-1",
+    "rank1_faces": "rank 1 by face",
+    "rank1_pixels": "rank 1 by pixels",
+}
 ROUNDING = 1 / 255**2 / 12  # mean squared error of images in [0, 1] that are stored as bytes
 BLIND_LUCK = 0.01  # how often a guess without any message is good enough, for bounds on guarantees
 FREE_POINTS = 0.02  # loss of accuracy that the lead text calls cheap
@@ -149,6 +159,23 @@ def attacker_selected(row: Row) -> Interval | None:
     """Leakage of the attack that chooses per image among others' guesses; None without one."""
     found = [e.leakage for e in row.attacks if parse(e.expression)[0] == SELECTION and e.leakage]
     return max(found, key=lambda leak: leak.mean, default=None)
+
+
+def measure(name: str) -> str:
+    """What a measure of guesses is called."""
+    return MEASURES.get(name, name.replace("_", " "))
+
+
+def channels(row: Row) -> str:
+    """How near guesses come to the true image by every measure, each with its best attack."""
+    found = [(measure(name), one) for name, one in sorted(row.quality.items()) if one.normalised]
+    told = [
+        f"{name} {rate(one.normalised.mean)} ({one.attack.replace('_', ' ')})"
+        for name, one in found
+        if one.normalised
+    ]
+    best = (row.best or "").replace("_", " ")
+    return "; ".join([f"L {rate(row.raw.mean if row.raw else None)} ({best})", *told])
 
 
 def led(board: Board) -> list[tuple[Row, str, str, Interval]]:

@@ -17,6 +17,7 @@ from splitbench.leaderboard.rows import (
     Exit,
     Inferred,
     Lead,
+    Quality,
     Recognition,
     Row,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "Inferred",
     "Lead",
     "LeaderboardError",
+    "Quality",
     "Recognition",
     "Row",
     "boards",

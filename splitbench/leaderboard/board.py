@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from splitbench.leaderboard.build import build_row
-from splitbench.leaderboard.effort import data_gain
+from splitbench.leaderboard.effort import data_gain, with_untested_repetition
 from splitbench.leaderboard.evidence import RESAMPLES, Evidence, LeaderboardError, System
 from splitbench.leaderboard.inferred import beats, inferred
+from splitbench.leaderboard.learning import with_learning_curves
 from splitbench.leaderboard.naming import labels
 from splitbench.leaderboard.relations import BROKEN, closed, compared
 from splitbench.leaderboard.rows import Row
@@ -28,6 +29,7 @@ UNRANKED = BROKEN | {
     "gradients_mislead",
     "guarantee_beaten",
     "incomplete",
+    "only_failed_searches",
     "utility_collapsed",
     "weaker_access_wins",
 }
@@ -163,6 +165,7 @@ def _draft(found: list[Evidence], link: Link | None, resamples: int) -> _Draft:
     if kept[0].record.protocol != CUSTOM:  # whose rows may have met any attacks
         rows = with_stopped(rows)
     rows = compared(closed(rows, systems, resamples), systems, resamples)
+    rows = with_untested_repetition(rows)
     for key in rows.keys() & others.keys():
         told, flags = inferred(others[key], resamples), {*rows[key].flags}
         if beats(rows[key].guarantee, told):
@@ -182,7 +185,7 @@ def _compare_auxiliary(drafts: Mapping[tuple[str, ...], _Draft], resamples: int)
             groups.setdefault(name, {})[record.images["auxiliary"]] = draft
     for group in groups.values():
         sides = {size: (draft.rows, draft.systems) for size, draft in group.items()}
-        for size, rows in data_gain(sides, resamples).items():
+        for size, rows in with_learning_curves(data_gain(sides, resamples)).items():
             group[size].rows = rows
             if len(group) > 1:
                 group[size].suffix = f", {size:,} auxiliary images"

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from scipy import stats
 
 from splitbench.leaderboard.effort import capacity_gain, gradients_mislead, ignores_randomness
 from splitbench.leaderboard.evidence import (
@@ -17,15 +16,18 @@ from splitbench.leaderboard.evidence import (
 )
 from splitbench.leaderboard.oracle import envelope
 from splitbench.leaderboard.promises import broken, promises_of
+from splitbench.leaderboard.quality import qualities
 from splitbench.leaderboard.rows import (
     COSTS,
     QUALITY,
     RECOGNITION,
     Entry,
     Exit,
+    Quality,
     Recognition,
     Row,
 )
+from splitbench.leaderboard.seeds import over_seeds
 from splitbench.leakage import per_image_leakage, tails
 from splitbench.link import Link
 from splitbench.record import Interval
@@ -92,7 +94,7 @@ def _entry(system: System, key: AttackKey, resamples: int) -> Entry:
         leak, excess = good[0].leakage.get("L"), good[0].leakage.get("excess")
         return replace(entry, leakage=leak, excess=excess)
     leak = bootstrap(system.columns(system.targets, [key]), best_leakage, resamples)
-    return replace(entry, leakage=leak, excess=_over_seeds([r.leakage.get("excess") for r in good]))
+    return replace(entry, leakage=leak, excess=over_seeds([r.leakage.get("excess") for r in good]))
 
 
 def _with_leakage(row: Row, system: System, resamples: int) -> Row:
@@ -115,7 +117,7 @@ def _with_leakage(row: Row, system: System, resamples: int) -> Row:
     recorded = [r.leakage["L"].mean for r in records if "L" in r.leakage]
     if not np.allclose(recorded, by_seed[: len(recorded)], atol=1e-6):
         flags.add("inconsistent")
-    quality = {k: _over_seeds([r.leakage.get(k) for r in records]) for k in QUALITY}
+    quality = qualities(system, resamples)
     shown = leaks[0][: len(scores[0].guesses)]
     return replace(
         row,
@@ -127,8 +129,8 @@ def _with_leakage(row: Row, system: System, resamples: int) -> Row:
         p99=worst.p99,
         cvar5=worst.cvar5,
         share_above_half=worst.share_above_half,
-        quality={k: v for k, v in quality.items() if v is not None},
-        recognition=_recognition(system),
+        quality=quality,
+        recognition=_recognition(system, quality),
         guesses=scores[0].guesses,
         truths=scores[0].truths,
         shown=tuple(float(v) for v in shown),
@@ -150,23 +152,19 @@ def _with_envelope(row: Row, system: System, resamples: int) -> Row:
     )
 
 
-def _recognition(system: System) -> dict[str, Recognition]:
+def _recognition(system: System, found: Mapping[str, Quality]) -> dict[str, Recognition]:
     """By metric, the attack whose guesses are recognised most often."""
-    found: dict[str, Recognition] = {}
-    for metric in RECOGNITION:
-        for key in system.real:
-            records = system.records_of(key)
-            rate = _over_seeds([r.leakage.get(metric) for r in records])
-            if rate is None or (metric in found and found[metric].rate.mean >= rate.mean):
-                continue
-            blind = [max(r.floors[f"{b.split('/')[0]}/{metric}"] for b in BLIND) for r in records]
-            found[metric] = Recognition(
-                attack=key[1],
-                rate=rate,
-                blind=float(np.mean(blind)),
-                ceiling=float(np.mean([r.ceilings[metric] for r in records])),
-            )
-    return found
+    records = system.records_of(system.real[0])  # floors and ceilings are those of all attacks
+    recognised = {}
+    for metric in (name for name in RECOGNITION if name in found):
+        blind = [max(r.floors[f"{b.split('/')[0]}/{metric}"] for b in BLIND) for r in records]
+        recognised[metric] = Recognition(
+            attack=found[metric].attack,
+            rate=found[metric].value,
+            blind=float(np.mean(blind)),
+            ceiling=float(np.mean([r.ceilings[metric] for r in records])),
+        )
+    return recognised
 
 
 def _without_leakage(row: Row) -> Row:
@@ -180,13 +178,12 @@ def _with_exits(row: Row, system: System) -> Row:
     """What is sent at all, and how much that leaks; nothing to say where all images are sent."""
     shares = {r.cell.seed: r.utility.get("share_sent") for r in system.records if r.utility}
     found = [
-        _over_seeds([r.leakage.get("L_sent") for r in system.records_of(key)])
-        for key in system.real
+        over_seeds([r.leakage.get("L_sent") for r in system.records_of(key)]) for key in system.real
     ]
     worst = max((leak for leak in found if leak), key=lambda leak: leak.mean, default=None)
     return replace(
         row,
-        share_sent=_over_seeds(list(shares.values())),
+        share_sent=over_seeds(list(shares.values())),
         raw_sent=worst,
         exits=_exits([*{r.cell.seed: r.utility for r in system.records if r.utility}.values()]),
     )
@@ -197,8 +194,8 @@ def _exits(found: Sequence[Mapping[str, Interval]]) -> dict[str, Exit]:
     keys = dict.fromkeys(key for utility in found for key in utility)
     exits = {}
     for name in [key.partition("/")[2] for key in keys if key.startswith("share_exit/")]:
-        share = _over_seeds([utility.get(f"share_exit/{name}") for utility in found])
-        right = _over_seeds([utility.get(f"accuracy_exit/{name}") for utility in found])
+        share = over_seeds([utility.get(f"share_exit/{name}") for utility in found])
+        right = over_seeds([utility.get(f"accuracy_exit/{name}") for utility in found])
         if share is not None:
             exits[name] = Exit(share=share, accuracy=right)
     return exits
@@ -247,8 +244,8 @@ def _diagnosed(system: System, key: str) -> float | None:
 def _with_accuracy(row: Row, system: System) -> Row:
     by_seed = {r.cell.seed: r.utility for r in system.records if r.utility}
     chosen = [by_seed[s] for s in sorted(by_seed) if s in system.seeds or not system.seeds]
-    accuracy = _over_seeds([u.get("accuracy") for u in chosen])
-    plain = _over_seeds([u.get("accuracy_undefended") for u in chosen])
+    accuracy = over_seeds([u.get("accuracy") for u in chosen])
+    plain = over_seeds([u.get("accuracy_undefended") for u in chosen])
     missing = dict(row.missing)
     if accuracy is None:
         missing["accuracy"] = missing["accuracy_drop"] = "not measured"
@@ -280,28 +277,6 @@ def _difference(first: Interval, second: Interval) -> Interval:
     )
 
 
-def _over_seeds(intervals: Sequence[Interval | None]) -> Interval | None:
-    """Mean over seeds of a quantity whose images are the same under every seed.
-
-    The images' part of the error is the mean of the seeds' own intervals; what the seeds add is
-    Student's t of their spread; the two are added in squares.
-    """
-    known = [i for i in intervals if i is not None]
-    if len(known) <= 1:
-        return known[0] if known else None
-    means = np.array([i.mean for i in known])
-    mean, count = float(means.mean()), len(known)
-    spread = float(stats.t.ppf(0.975, count - 1) * means.std(ddof=1) / np.sqrt(count))
-    below = float(np.mean([i.mean - i.low for i in known]))
-    above = float(np.mean([i.high - i.mean for i in known]))
-    return Interval(
-        mean=mean,
-        low=mean - float(np.hypot(below, spread)),
-        high=mean + float(np.hypot(above, spread)),
-        n=known[0].n,
-    )
-
-
 def _ratio(payload: float | None, shape: tuple[int, ...]) -> float | None:
     return None if payload is None else payload / float(np.prod(shape))
 
@@ -316,6 +291,9 @@ def _flags_of(system: System, entries: Sequence[Entry], resamples: int) -> tuple
     flags |= {flag for e in entries for flag in e.flags if flag in WHOLE_ROW}
     if any(e.failed for e in entries):
         flags.add("incomplete")
+    ran = [e for e in entries if not e.floor and e.leakage is not None]
+    if ran and all("search_failed" in e.flags for e in ran):
+        flags.add("only_failed_searches")
     if capacity_gain(system, resamples):
         flags.add("capacity_not_saturated")
     if ignores_randomness(system.message):

@@ -73,14 +73,45 @@ def ignores_randomness(message: Message) -> bool:
 
     Such a row says what a single draw hides from somebody who does not expect it.
     """
-    once = message.threat.get("observations", 1) == 1
     naive = message.threat.get("defense") == "hidden"
-    return bool(message.traits.get("stochastic", False)) and naive and once
+    return bool(message.traits.get("stochastic", False)) and naive and _seen(message) == 1
 
 
 def only_observations_differ(first: Message, second: Message) -> bool:
     """Whether two adversaries differ in nothing but how many releases of a target they see."""
     return {**first.threat, "observations": 0} == {**second.threat, "observations": 0}
+
+
+def with_untested_repetition(rows: Mapping[str, Row]) -> dict[str, Row]:
+    """Flag rows that see one release of a random defense, where nobody was shown several.
+
+    Noise averages out over releases of one image, so that one says what a single message hides.
+    Any row of the same system under several observations answers the question, whatever else its
+    adversary knows. Naive rows have a flag of their own (`ignores_randomness`).
+
+    Args:
+        rows: Of one board.
+    """
+    tried = {
+        _system(row.message)
+        for row in rows.values()
+        if row.raw is not None and _seen(row.message) > 1
+    }
+    found = dict(rows)
+    for key, row in rows.items():
+        random = bool(row.message.traits.get("stochastic", False)) and not row.naive
+        if random and _seen(row.message) == 1 and _system(row.message) not in tried:
+            flags = {*row.flags, "repetition_untested"}
+            found[key] = replace(row, flags=tuple(sorted(flags)))
+    return found
+
+
+def _system(message: Message) -> tuple[str, str, str]:
+    return message.cut, message.defense, message.codec
+
+
+def _seen(message: Message) -> int:
+    return int(message.threat.get("observations", 1))
 
 
 Side = tuple[Mapping[str, Row], Mapping[str, System]]  # rows and systems of one board, by key

@@ -75,7 +75,7 @@ def compared(
             if lead is None:
                 continue
             flags, leads = set(found[key].flags), found[key].leads
-            if lead.high < 0:
+            if lead.high < 0 and follows(mine, theirs):
                 flags.add("weaker_access_wins")
             if only_observations_differ(mine, theirs):
                 more = lead.mean > OBSERVATIONS_GAIN and lead.low > 0

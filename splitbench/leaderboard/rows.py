@@ -32,6 +32,22 @@ COSTS = (
 RECOGNITION = ("rank1_faces", "rank1_pixels")  # whether guesses still show who it is
 
 
+@dataclass(frozen=True)
+class Quality:
+    """How near guesses come to the truth by one measure, under the attack that is best by it.
+
+    Attributes:
+        attack: Its name.
+        value: Mean of the measure over the targets.
+        normalised: The same, 0 for the better blind guess and 1 for the true image; None where
+            these two are not clearly apart.
+    """
+
+    attack: str
+    value: Interval
+    normalised: Interval | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recognition:
     """How often a recogniser finds the person in the guesses of the attack it does so most for.
@@ -163,7 +179,7 @@ class Row:
         closed: `raw`, raised to what follows from this release.
         closed_by: The row that raised it, in words; None where nothing did.
         excess: L of the best attack above the class-conditional floor.
-        quality: Other metrics of the best attack's guesses, by key.
+        quality: Other measures of guesses by key, each of the attack that is best by it.
         recognition: Whether guesses still show who it is, by metric; empty where nobody asked.
         oracle_max: Leakage if the truth chose the best guess per image: no adversary can.
         oracle_null: The same choice among guesses that were made for other images.
@@ -186,6 +202,7 @@ class Row:
             have none.
         training_gap: L of images that the model was trained on, attacked alike, minus `raw`; None
             where they were not attacked.
+        learning: `raw` by the number of auxiliary images, few first, if several were tried.
         adaptive_gain: Naive rows: what knowing the defense adds to L, on the same images.
         leads: Over each adversary that knows less, and is next to this one among those measured.
         attacks: Every attack, floors first.
@@ -216,7 +233,7 @@ class Row:
     closed: Interval | None = None
     closed_by: str | None = None
     excess: Interval | None = None
-    quality: Mapping[str, Interval] = field(default_factory=dict)
+    quality: Mapping[str, Quality] = field(default_factory=dict)
     recognition: Mapping[str, Recognition] = field(default_factory=dict)
     oracle_max: Interval | None = None
     oracle_null: Interval | None = None
@@ -235,6 +252,7 @@ class Row:
     dependence: float | None = None
     snr_db: float | None = None
     training_gap: Interval | None = None
+    learning: tuple[tuple[int, Interval], ...] = ()
     adaptive_gain: Interval | None = None
     leads: tuple[Lead, ...] = ()
     attacks: tuple[Entry, ...] = ()
@@ -269,6 +287,20 @@ class Row:
     def best_single(self) -> Interval | None:
         """The largest mean leakage of any one attack; the same as `raw`."""
         return self.raw
+
+    @property
+    def worst_channel(self) -> tuple[str, Quality] | None:
+        """The measure that is nearest to the true image, between 0 and 1, and its name.
+
+        One of `quality`, or ``L``, which is the squared error between these ends; before closure.
+        None where no attack succeeded.
+        """
+        if self.raw is None or self.best is None:
+            return None
+        channels = {**self.quality, "L": Quality(self.best, self.raw, self.raw)}
+        scaled = [(one.normalised.mean, name) for name, one in channels.items() if one.normalised]
+        name = max(scaled)[1]
+        return name, channels[name]
 
     @property
     def undefended(self) -> bool:

@@ -49,32 +49,36 @@ def follows(message: Message, other: Message) -> bool:
 
     Then `message` leaks at least as much as `other`. True in three cases, and never by default:
 
-    * Same system, and an adversary that knows less or sees fewer observations.
+    * Same system, and an adversary that knows less or sees fewer observations, and is not answered
+      by another device.
     * `message` is exact, the adversary has the client's weights and knows the defense, and
       `other` is made from the same frozen client at the same or a deeper cut.
     * Same cut and codec, and the same defense with more of a knob whose settings are nested:
-      more noise of a self-decomposable kind, or a quantiser whose cells are unions of cells.
+      more noise of a self-decomposable kind, or a quantiser whose cells are unions of cells; and
+      an adversary that learns the client from the client (`_learns_from_client`).
     """
     if message == other:
         return False
     system = (message.cut, message.defense, message.codec)
     if system == (other.cut, other.defense, other.codec):
-        return knows_more(message.threat, other.threat)
+        return knows_more(message.threat, other.threat) and _asks_alike(message, other)
     if dict(message.threat) != dict(other.threat) or message.threat.get("defense") != "known":
         return False
     if message.exact and message.threat.get("client") == "weights":
         frozen = not other.traits.get("changes_client", True)
         return frozen and other.cut_index >= message.cut_index
-    return message.cut == other.cut and _is_weaker(message, other)
+    beside = message.cut == other.cut and _learns_from_client(message)
+    return beside and _is_weaker(message, other)
 
 
 def knows_more(more: Mapping[str, Any], less: Mapping[str, Any]) -> bool:
     """Whether the first adversary can do all that the second can, and is not the same."""
 
     def rank(threat: Mapping[str, Any]) -> tuple[Any, ...]:
-        budget = threat.get("query_budget")
+        known = KNOWLEDGE[threat.get("client", "none")]
+        budget = threat.get("query_budget") if "answers" in known else 0
         return (
-            KNOWLEDGE[threat.get("client", "none")],
+            known,
             threat.get("defense") == "known",
             IMAGES.index(threat.get("auxiliary", "same")),
             float("inf") if budget is None else budget,
@@ -104,6 +108,30 @@ def parse(expression: str) -> tuple[str, dict[str, Any]]:
         except ValueError:
             keywords[str(keyword.arg)] = ast.unparse(keyword.value)
     return ast.unparse(call.func), keywords
+
+
+def _asks_alike(message: Message, other: Message) -> bool:
+    """Whether answers that the second adversary gets can be had by the first.
+
+    One that does not expect the defense is answered as if there were none. Who expects it can
+    leave it out with the client's weights, those of before it was trained included; a device that
+    is asked does not.
+    """
+    expects = [one.threat.get("defense") == "known" for one in (message, other)]
+    answered = "answers" in KNOWLEDGE[other.threat.get("client", "none")]
+    return not answered or expects[0] == expects[1] or message.threat.get("client") == "weights"
+
+
+def _learns_from_client(message: Message) -> bool:
+    """Whether the adversary knows the client by its weights or its answers, not by the server.
+
+    Noise can be added to the release of a target and to every answer, which costs no query. But
+    each setting has a server of its own, tuned to its noise, and that of the other setting cannot
+    be made from this one's. It tells nothing of a target to whom the client is known. Whoever
+    learns the client from what the server expects, with less noise has another teacher, and not
+    both.
+    """
+    return message.threat.get("client") in ("query", "weights")
 
 
 def _is_weaker(message: Message, other: Message) -> bool:

@@ -116,6 +116,9 @@ SETTINGS = (
     noisy(0.5, "hidden"),
 )
 
+BLIND = {"psnr_db": 12.0, "ssim": 0.15, "lpips": 0.6, "top1": 0.1}  # of either blind guess
+TRUTH = {"mse": 0.0, "psnr_db": 60.0, "ssim": 1.0, "lpips": 0.0, "top1": 0.9}
+
 STRENGTH = {
     "constant_color": -0.06,
     "mean_image": 0.0,
@@ -307,7 +310,14 @@ def one(
         targets=n,
         leakage={"L": interval(leak, 0.02, n), "excess": interval((leak - 0.24) / 0.76, 0.03, n)}
         | {key: interval(float(v.mean()), 0.01, n) for key, v in scores.metrics.items()},
-        floors={key: float(v.mean()) for key, v in scores.floors.items()},
+        normalised={
+            key: interval(float(scores.metrics[key].mean() - low) / (TRUTH[key] - low), 0.01, n)
+            for key, low in BLIND.items()
+            if key in scores.metrics
+        },
+        floors={key: float(v.mean()) for key, v in scores.floors.items()}
+        | {f"{name}/{key}": low for name in FLOORS[:2] for key, low in BLIND.items()},
+        ceilings={key: TRUTH[key] for key in scores.metrics},
         cost=cost | {"attack_seconds": 12.5, "queries": 64000.0},
         scores_file=f"{name}.safetensors",
         **common,

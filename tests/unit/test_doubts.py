@@ -46,7 +46,7 @@ SPARES = {
     "blind_leaks": {"floor": True, "knows_class": True},
     "utility_collapsed": {"majority": 0.69},
     "payload_tells_class": {"diagnostics": {"payload_class_p": 0.002}},
-    "search_failed": {"diagnostics": {"residual_over_noise": 1.9, "residual_over_grey": 0.9}},
+    "search_failed": {"diagnostics": {"residual_over_noise": 1.4, "residual_over_grey": 0.7}},
 }
 
 
@@ -66,6 +66,19 @@ def test_a_flag_is_raised_by_what_it_says(flag):
 @pytest.mark.parametrize("flag", SPARES)
 def test_a_flag_is_not_raised_on_the_other_side_of_its_limit(flag):
     assert flags_of(dataclasses.replace(SOUND, **SPARES[flag])) == ()
+
+
+@pytest.mark.parametrize(
+    ("grey", "guess", "flagged"),
+    [(2.0, 1.95, True), (2.0, 1.45, False), (1.25, 1.25, True), (1.25, 1.1, False),
+     (1.25, 0.98, False), (1.14, 1.14, False), (1.0, 1.0, False), (0.97, 0.99, False)],
+)  # fmt: skip
+def test_in_strong_noise_a_search_fails_that_explains_little_more_than_grey_does(
+    grey, guess, flagged
+):
+    diagnostics = {"residual_over_noise": guess, "residual_over_grey": guess / grey}
+    found = flags_of(dataclasses.replace(SOUND, diagnostics=diagnostics))
+    assert found == (("search_failed",) if flagged else ())
 
 
 @pytest.mark.parametrize(

@@ -317,13 +317,19 @@ def test_several_seeds_widen_the_interval_and_are_counted():
     assert many.raw.high - many.raw.low > one.raw.high - one.raw.low
 
 
-def test_seeds_that_disagree_are_flagged():
+@pytest.mark.parametrize(
+    ("keeps", "flagged"),
+    [((0.4, 0.5), True), ((0.4, 0.43, 0.46), True), ((0.4, 0.44), False), ((0.4,), False)],
+    ids=["far apart", "the ends apart", "near", "a single seed"],
+)
+def test_seeds_that_disagree_are_flagged_and_others_are_not(keeps, flagged):
     evidence = []
-    for seed, keeps in enumerate((0.4, 0.5)):
-        setting = dataclasses.replace(NOISE, keeps=(keeps,) * 6)
-        evidence += [e for e in made((setting,), ("relu3",), seeds=2) if e.record.cell.seed == seed]
+    for seed, kept in enumerate(keeps):
+        setting = dataclasses.replace(NOISE, keeps=(kept,) * 6)
+        found = made((setting,), ("relu3",), seeds=len(keeps))
+        evidence += [e for e in found if e.record.cell.seed == seed]
     (row,) = only_board(evidence).rows
-    assert "seeds_spread" in row.flags
+    assert ("seeds_spread" in row.flags) == flagged
 
 
 def test_a_seed_at_which_an_attack_failed_counts_for_no_attack():

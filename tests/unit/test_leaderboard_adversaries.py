@@ -11,7 +11,16 @@ from experiments.page.words import between, rate
 from splitbench.leaderboard import Evidence, boards
 from splitbench.link import Link
 from tests.unit.records import of_threat
-from tests.unit.test_leaderboard import NAIVE, NOISE, RESAMPLES, changed, made, only_board, row_of
+from tests.unit.test_leaderboard import (
+    MORE_NOISE,
+    NAIVE,
+    NOISE,
+    RESAMPLES,
+    changed,
+    made,
+    only_board,
+    row_of,
+)
 
 LINK = Link(name="wifi", up_mbps=45.74, down_mbps=85.73, rtt_ms=21.0)
 
@@ -44,6 +53,26 @@ def test_an_adaptive_attack_that_only_ties_with_the_naive_one_is_flagged_but_ran
     assert "adaptive_not_better" in row.flags
     assert "weaker_access_wins" not in row.flags
     assert row.rank == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("client", "raised"), [("weights", True), ("query", True), ("architecture", False)]
+)
+def test_more_noise_raises_the_row_of_who_learns_the_client_from_the_client(client, raised):
+    odd = dataclasses.replace(MORE_NOISE, keeps=(0.9,) * 6)
+    board = only_board(of_threat(made((NOISE, odd), ("relu3",)), client=client))
+    row = row_of(board, "relu3", NOISE, client=client)
+    assert ("closure_raised" in row.flags) == raised
+    assert row.closed.mean == pytest.approx(0.9 if raised else 0.4)
+
+
+def test_a_naive_adversary_whom_an_undefended_device_answers_does_not_know_less():
+    better = dataclasses.replace(NAIVE, keeps=(0.95,) * 6)
+    board = only_board(of_threat(made((NOISE, better), ("relu3",)), client="query"))
+    row = row_of(board, "relu3", NOISE, client="query")
+    assert "weaker_access_wins" not in row.flags
+    assert row.closed.mean == pytest.approx(0.4)
+    assert row_of(board, "relu3", better, client="query").adaptive_gain.mean < 0
 
 
 @pytest.mark.parametrize(("best", "flagged"), [("inverse_network", True), ("ridge", False)])

@@ -19,7 +19,7 @@ def made(setting=NOISE, attacks=("inverse_network",), keeps=None, **options):
 
 def changed(evidence, **fields):
     """The same records under another id, with fields of the cell or the record replaced."""
-    inside = {k: fields.pop(k) for k in ("attack", "attack_name", "threat") if k in fields}
+    inside = {k: fields.pop(k) for k in ("attack", "attack_name", "codec", "threat") if k in fields}
     return [
         Evidence(
             dataclasses.replace(
@@ -162,12 +162,74 @@ def test_a_defense_that_is_not_random_or_is_expected_is_not():
     assert "randomness_ignored" not in flags_of(repeated(randomised(made(NAIVE), True)))
 
 
+def untested(*parts):
+    (board,) = boards([e for part in parts for e in part], resamples=200)
+    raised = {}
+    for row in board.rows:
+        who = row.message.threat["client"], row.message.threat["observations"], row.naive
+        raised[who] = "repetition_untested" in row.flags
+    return raised
+
+
+def under(evidence, **threat):
+    return changed(evidence, threat={**evidence[0].record.cell.threat, **threat})
+
+
+def test_a_random_defense_of_which_nobody_saw_two_releases_of_a_target_is_flagged_but_ranked():
+    evidence = randomised(made(NOISE), True)
+    assert untested(evidence) == {("weights", 1, False): True}
+    ((row,),) = [board.rows for board in boards(evidence, resamples=200)]
+    assert row.rank == (1, 1)
+
+
+def test_one_row_with_several_releases_answers_for_all_adversaries_of_the_same_system():
+    evidence = randomised(made(NOISE), True)
+    raised = untested(evidence, repeated(evidence), under(evidence, client="query"))
+    assert raised == {
+        ("weights", 1, False): False,
+        ("weights", 16, False): False,
+        ("query", 1, False): False,
+    }
+
+
+def test_several_releases_of_another_system_or_that_nobody_could_attack_answer_nothing():
+    evidence = randomised(made(NOISE), True)
+    other = changed(repeated(evidence), codec="Float16()")
+    assert untested(evidence, other)["weights", 1, False]
+    failed = [
+        Evidence(dataclasses.replace(e.record, status="failed", error="no memory"))
+        for e in repeated(evidence)
+    ]
+    assert untested(evidence, failed)["weights", 1, False]
+
+
+def test_repetition_is_no_question_where_nothing_is_random_or_another_flag_says_it():
+    assert untested(randomised(made(NOISE), False)) == {("weights", 1, False): False}
+    assert untested(randomised(made(NAIVE), True)) == {("weights", 1, True): False}
+
+
 @pytest.mark.parametrize("flag", ["search_failed", "payload_tells_class", "batch_dependent"])
 def test_what_concerns_the_whole_row_reaches_it_from_any_attack(flag):
     evidence = made(attacks=("inverse_network", "ridge"))
     best, other = evidence
     assert flag not in flags_of(evidence)
     assert flag in flags_of([best, *changed([other], flags=(flag,))])
+
+
+@pytest.mark.parametrize(
+    ("failed", "flagged"), [(("ridge", "inverse_network"), True), (("ridge",), False)]
+)
+def test_a_row_of_nothing_but_failed_searches_is_not_ranked(failed, flagged):
+    evidence = made(attacks=("inverse_network", "mean_image", "ridge"))
+    parts = [
+        changed([e], flags=("search_failed",)) if e.record.cell.attack_name in failed else [e]
+        for e in evidence
+    ]
+    (board,) = boards([e for part in parts for e in part], resamples=200)
+    (row,) = board.rows
+    assert "search_failed" in row.flags
+    assert ("only_failed_searches" in row.flags) == flagged
+    assert (row.rank is None) == flagged
 
 
 def test_a_row_whose_releases_depend_on_their_batch_is_not_ranked():

@@ -40,10 +40,10 @@ def half(index, std):
     return noise(index, std, codec="Float16()", lossless=False)
 
 
-def bits(index, count, entropy=False):
+def bits(index, count, entropy=False, **threat):
     traits = {"changes_client": False, "knob": "bits", "protects": "down", "nested": "multiples"}
     codec = f"Uniform(bits={count}, entropy={entropy})"
-    return message(index, f"Quantization(bits={count})", codec, traits)
+    return message(index, f"Quantization(bits={count})", codec, traits, **threat)
 
 
 def message(index, expression, codec, traits, **threat):
@@ -70,6 +70,10 @@ UNKNOWN = message(2, "Theirs(x=1)", "Float32()", {})
         (plain(1), bits(3, 2)),
         (noise(1, 0.5), noise(1, 2.0)),
         (noise(1, 1), noise(1, 2)),
+        (noise(1, 0.5, client="query"), noise(1, 2.0, client="query")),
+        (noise(1, 1, client="query", query_budget=9), noise(1, 2, client="query", query_budget=9)),
+        (noise(1, 0.5, auxiliary="none"), noise(1, 2.0, auxiliary="none")),
+        (bits(1, 8, client="query"), bits(1, 2, client="query")),
         (private(1, 64.0), private(1, 8.0)),
         (plain(1), private(1, 8.0)),
         (bits(1, 8), bits(1, 2)),
@@ -77,6 +81,8 @@ UNKNOWN = message(2, "Theirs(x=1)", "Float32()", {})
         (plain(1, observations=16), plain(1)),
         (noise(1, 0.5), noise(1, 0.5, client="query")),
         (noise(1, 0.5), noise(1, 0.5, defense="hidden")),
+        (noise(1, 0.5), noise(1, 0.5, defense="hidden", client="query")),
+        (noise(1, 1, client="none"), noise(1, 1, client="none", defense="hidden")),
         (noise(1, 0.5), noise(1, 0.5, key="secret")),
         (noise(1, 0.5, key="known"), noise(1, 0.5, key="secret")),
     ],
@@ -96,6 +102,11 @@ def test_the_second_follows_from_the_first_but_never_the_first_from_the_second(f
         (half(1, 0.5), half(1, 2.0)),
         (noise(1, 0.5), noise(1, 2.0, codec="Float16()")),
         (noise(1, 0), noise(1, 2.0)),
+        (noise(1, 0.5, client="architecture"), noise(1, 2.0, client="architecture")),
+        (noise(1, 0.5, client="none"), noise(1, 2.0, client="none")),
+        (bits(1, 8, client="architecture"), bits(1, 2, client="architecture")),
+        (noise(1, 1, client="query", query_budget=9), noise(1, 2, client="query", query_budget=5)),
+        (noise(1, 1, client="query"), noise(1, 1, client="query", defense="hidden")),
         (private(1, 64.0, clip=1.0), private(1, 8.0, clip=2.0)),
         (bits(1, 8), bits(1, 3)),
         (bits(1, 8), bits(1, 2, entropy=True)),
@@ -133,6 +144,13 @@ def test_to_know_what_a_client_looks_like_and_to_ask_it_are_different_things():
     assert knows_more(asks, nothing)
     assert not knows_more(looks, asks)
     assert not knows_more(asks, looks)
+
+
+def test_a_budget_counts_for_those_alone_who_may_ask():
+    few = {**WHITE, "client": "query", "query_budget": 5}
+    assert knows_more(few, {**WHITE, "client": "none"})
+    assert not knows_more({**WHITE, "client": "none"}, {**few, "client": "none"})
+    assert not knows_more(few, {**WHITE, "client": "query"})
 
 
 def test_expressions_are_read_and_never_run():

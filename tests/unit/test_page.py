@@ -521,6 +521,16 @@ def test_every_flag_is_explained_in_the_documentation_in_the_same_words():
             assert sentence in text, flag.name
 
 
+def test_the_documentation_marks_and_gives_a_reason_for_each_flag_that_costs_the_place():
+    text = (ROOT / "docs/leaderboard.md").read_text()
+    reasons = " ".join(text.split("## Flags")[1].split("###")[0].split())
+    costly, others = (part.lower() for part in reasons.split("The others inform"))
+    for flag in FLAGS:
+        mark = " *(unranked)*" if flag.unranks else ""
+        assert f"### {flag.short}{mark}\n" in text
+        assert f"*{flag.short}*" in (costly if flag.unranks else others), flag.name
+
+
 def test_every_flag_that_the_code_can_raise_is_explained():
     sources = [*(ROOT / "splitbench/leaderboard").glob("*.py"), ROOT / "experiments/doubts.py"]
     code = "\n".join(path.read_text() for path in sources)

@@ -8,8 +8,9 @@ import pytest
 from attacks.likelihood_maximization import LikelihoodMaximization
 from attacks.ridge import Ridge
 from attacks.search_diagnostics import LARGEST, search_diagnostics
+from experiments.doubts import search_failed
 from splitbench.checks.attack_world import Undefended, toy_world
-from splitbench.rng import stream
+from splitbench.rng import normal_like, stream
 from splitbench.threat import ThreatModel
 
 
@@ -38,6 +39,40 @@ def test_where_the_channel_is_noisy_the_residual_is_held_against_the_noise():
     moved = diagnosed(world, weights=(0.0,))
     stuck = diagnosed(world, weights=(0.0,), steps=1, learning_rate=1e-6)
     assert moved["residual_over_noise"] < 1 < stuck["residual_over_noise"]
+
+
+class Loud(Undefended):
+    """Adds so many times as much noise as the features vary."""
+
+    stochastic = True
+
+    def __init__(self, times):
+        super().__init__()
+        self.times = times
+
+    def protect(self, features, *, generator):
+        return tuple(f + self.times * f.std() * normal_like(f, generator) for f in features)
+
+
+def loud(times):
+    world = toy_world()
+    deployment = dataclasses.replace(world.deployment, defense=Loud(times))
+    object.__setattr__(world, "deployment", deployment)
+    return world
+
+
+def stuck(world):
+    return diagnosed(world, weights=(0.0,), steps=1, learning_rate=1e-6)
+
+
+def test_in_noise_as_strong_as_the_features_a_search_that_stays_grey_is_told_from_one_that_moves():
+    assert stuck(loud(1.0))["residual_over_noise"] < 2
+    assert search_failed(stuck(loud(1.0)))
+    assert not search_failed(diagnosed(loud(1.0), weights=(0.0,)))
+
+
+def test_of_a_release_that_is_all_noise_no_search_is_expected_to_explain_anything():
+    assert not search_failed(stuck(loud(30.0)))
 
 
 def test_a_client_without_a_slope_is_noticed():

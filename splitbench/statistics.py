@@ -11,7 +11,7 @@ Array = NDArray[np.float64]
 Statistic = Callable[[Array], Array]
 
 CHUNK = 2_000_000  # image weights in use at a time: bounds memory at about 16 MB
-SHAPES = 4  # numbers of images whose draws a resampler remembers
+SHAPES = 8  # numbers of images whose draws a resampler remembers
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,20 @@ class Resampler:
             self._seeds[count] = drawn.astype(np.float64)
         return self._seeds[count]
 
+    def counts(self, n: int, stream: int = 0) -> NDArray[np.unsignedinteger]:
+        """How often each of `n` images is drawn: ``(resamples, n)``, remembered; leave it as it is.
+
+        Args:
+            n: Images, >= 1.
+            stream: Another number gives other draws.
+        """
+        key = (n, stream)
+        if key not in self._images:
+            while len(self._images) >= SHAPES:
+                del self._images[next(iter(self._images))]
+            self._images[key] = self._drawn(n, stream, np.ones(self.resamples))
+        return self._images[key]
+
     def image_means(self, values: Array, stream: int = 0, times: Array | None = None) -> Array:
         """Means over images drawn anew: ``(images, columns)`` to ``(resamples, columns)``.
 
@@ -121,15 +135,7 @@ class Resampler:
             times: For each resample how many rounds of images to draw, and to add up; 1 each.
         """
         n = len(values)
-        if times is None:
-            key = (n, stream)
-            if key not in self._images:
-                while len(self._images) >= SHAPES:
-                    del self._images[next(iter(self._images))]
-                self._images[key] = self._drawn(n, stream, np.ones(self.resamples))
-            drawn = self._images[key]
-        else:
-            drawn = self._drawn(n, stream, times)
+        drawn = self.counts(n, stream) if times is None else self._drawn(n, stream, times)
         rows = max(1, CHUNK // n)
         parts = [drawn[i : i + rows] @ values / n for i in range(0, self.resamples, rows)]
         return np.concatenate(parts)
@@ -188,7 +194,9 @@ def hierarchical_bootstrap(
     estimate = float(statistic(np.mean([v.mean(0) for v in values], axis=0)[None])[0])
     means = _resampled(values, resampler, same_images)
     both, by_seed, by_image = (statistic(each) for each in means)
-    tail = _tail(by_seed.var(), by_image.var(), len(values), len(values[0]), resampler.level)
+    tail = tail_probability(
+        by_seed.var(), by_image.var(), len(values), len(values[0]), resampler.level
+    )
     low, high = np.quantile(both, [tail, 1 - tail])
     return Summary(
         mean=estimate,
@@ -197,6 +205,32 @@ def hierarchical_bootstrap(
         n=len(values[0]) if same_images else sum(map(len, values)),
         std=float(both.std()),
     )
+
+
+def tail_probability(
+    seed_variance: float, image_variance: float, seeds: int, n: int, level: float
+) -> float:
+    """Probability to leave out at each end, so that percentiles of a bootstrap cover at `level`.
+
+    Args:
+        seed_variance: Of the statistic where only seeds are drawn.
+        image_variance: Where only images are.
+        seeds: How many there are.
+        n: How many images there are.
+        level: Coverage, in (0, 1).
+    """
+    """Probability left out at each end so that the percentiles cover at `level`."""
+    nominal = (1 - level) / 2
+    resampled = seed_variance + image_variance
+    parts = [
+        (v * k / (k - 1), k - 1) for v, k in ((seed_variance, seeds), (image_variance, n)) if k > 1
+    ]
+    variance = sum(part for part, _ in parts)
+    if variance <= 0:
+        return nominal
+    freedom = variance**2 / sum(part**2 / k for part, k in parts)
+    widening = np.sqrt(variance / resampled)
+    return float(stats.norm.cdf(widening * stats.t.ppf(nominal, freedom)))
 
 
 def paired_difference(
@@ -256,21 +290,6 @@ def _nested(values: list[Array], resampler: Resampler, drawn: Array) -> Array:
     ]
     means: Array = np.mean(parts, axis=0)
     return means
-
-
-def _tail(seed_variance: float, image_variance: float, seeds: int, n: int, level: float) -> float:
-    """Probability left out at each end so that the percentiles cover at `level`."""
-    nominal = (1 - level) / 2
-    resampled = seed_variance + image_variance
-    parts = [
-        (v * k / (k - 1), k - 1) for v, k in ((seed_variance, seeds), (image_variance, n)) if k > 1
-    ]
-    variance = sum(part for part, _ in parts)
-    if variance <= 0:
-        return nominal
-    freedom = variance**2 / sum(part**2 / k for part, k in parts)
-    widening = np.sqrt(variance / resampled)
-    return float(stats.norm.cdf(widening * stats.t.ppf(nominal, freedom)))
 
 
 def _columns(seed: int, values: Array) -> Array:

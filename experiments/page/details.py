@@ -45,17 +45,12 @@ def _of(name: str, text: str, field: str) -> Detail:
     )
 
 
-def _number(name: str, text: str, field: str, show: Callable[[float | None], str]) -> Detail:
-    return Detail(
-        name,
-        text,
-        lambda row: show(getattr(row, field)),
-        lambda row: row.missing.get(field, "") if getattr(row, field) is None else "",
-    )
-
-
 def _mean(leak: Interval | None) -> str:
     return rate(None if leak is None else leak.mean)
+
+
+def _share(share: Interval | None) -> str:
+    return "" if share is None else f"{percent(share.low)} to {percent(share.high)}"
 
 
 def _chosen(row: Row) -> str:
@@ -92,8 +87,13 @@ DETAILS = (
         _worst,
         channels,
     ),
-    _number("P95", "leakage that one image in twenty exceeds", "p95", rate),
-    _number("P99", "leakage that one image in a hundred exceeds", "p99", rate),
-    _number("CVaR5", "mean leakage of the worst twentieth of the images", "cvar5", rate),
-    _number("Over one half", "share of images that leak more", "share_above_half", percent),
+    _of("P95", "leakage that one image in twenty exceeds", "p95"),
+    _of("P99", "leakage that one image in a hundred exceeds", "p99"),
+    _of("CVaR5", "mean leakage of the worst twentieth of the images", "cvar5"),
+    Detail(
+        "Over one half",
+        "share of images that leak more",
+        lambda row: percent(row.share_above_half.mean if row.share_above_half else None),
+        lambda row: _share(row.share_above_half),
+    ),
 )

@@ -37,7 +37,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "best attack": lambda r: (r.best or "—").replace("_", " "),
     "accuracy": lambda r: percent(r.accuracy.mean if r.accuracy else None),
     "loss": lambda r: points(r.accuracy_drop.mean if r.accuracy_drop else None),
-    "P95": lambda r: rate(r.p95),
+    "P95": lambda r: rate(_mean(r.p95)),
     "SNR, dB": lambda r: rate(r.snr_db, 1),
     "payload": lambda r: size(r.payload_bytes_mean),
     "ms": lambda r: milliseconds(r.end_to_end_ms),

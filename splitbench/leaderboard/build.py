@@ -13,6 +13,7 @@ from splitbench.leaderboard.evidence import (
     System,
     best_leakage,
     bootstrap,
+    drawer,
 )
 from splitbench.leaderboard.oracle import envelope
 from splitbench.leaderboard.promises import broken, promises_of
@@ -28,12 +29,13 @@ from splitbench.leaderboard.rows import (
     Row,
 )
 from splitbench.leaderboard.seeds import over_seeds
-from splitbench.leakage import per_image_leakage, tails
+from splitbench.leaderboard.tail_intervals import tail_intervals
+from splitbench.leakage import per_image_leakage
 from splitbench.link import Link
 from splitbench.record import Interval
 
-ENVELOPE = ("oracle_max", "oracle_null", "oracle_corrected")
 TAILS = ("p95", "p99", "cvar5", "share_above_half")
+ENVELOPE = ("oracle_max", "oracle_null", "oracle_corrected")
 # Flags of any attack that concern its row, whether or not it is the best.
 WHOLE_ROW = frozenset({"above_one", "batch_dependent", "payload_tells_class", "search_failed"})
 SPREAD = 0.05  # of L between seeds, above which a single seed says little
@@ -107,7 +109,8 @@ def _with_leakage(row: Row, system: System, resamples: int) -> Row:
     entry = next(e for e in row.attacks if (not e.floor, e.name, e.expression) == best)
     blind = [np.stack([s.floors[name] for name in BLIND], axis=1) for s in scores]
     leaks = [per_image_leakage(s.metrics["mse"], b) for s, b in zip(scores, blind, strict=True)]
-    worst = tails(np.concatenate(leaks))
+    errors = [s.metrics["mse"] for s in scores]
+    worst = tail_intervals(errors, blind, resampler=drawer(resamples))
     flags = {*row.flags, *entry.flags} - {"gradients_mislead"}
     if gradients_mislead(system, resamples):
         flags.add("gradients_mislead")

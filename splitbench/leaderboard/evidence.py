@@ -161,12 +161,13 @@ def bootstrap(
     tables: Sequence[Array], statistic: Callable[[Array], Array], resamples: int
 ) -> Interval:
     """Interval of a statistic of column means; all rows are resampled alike."""
-    summary = hierarchical_bootstrap(tables, resampler=_resampler(resamples), statistic=statistic)
+    summary = hierarchical_bootstrap(tables, resampler=drawer(resamples), statistic=statistic)
     return Interval(mean=summary.mean, low=summary.low, high=summary.high, n=summary.n)
 
 
 @cache
-def _resampler(resamples: int) -> Resampler:
+def drawer(resamples: int) -> Resampler:
+    """What draws for all intervals of a board: alike, and but once."""
     return Resampler(resamples=resamples)
 
 

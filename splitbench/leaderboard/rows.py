@@ -238,10 +238,10 @@ class Row:
     oracle_max: Interval | None = None
     oracle_null: Interval | None = None
     oracle_corrected: Interval | None = None
-    p95: float | None = None
-    p99: float | None = None
-    cvar5: float | None = None
-    share_above_half: float | None = None
+    p95: Interval | None = None
+    p99: Interval | None = None
+    cvar5: Interval | None = None
+    share_above_half: Interval | None = None
     payload_bytes_mean: float | None = None
     payload_bytes_max: float | None = None
     payload_ratio: float | None = None

@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 # The adversary's own images, each more useful than the one before.
@@ -95,6 +96,13 @@ def parse(expression: str) -> tuple[str, dict[str, Any]]:
 
     A keyword that is not a literal keeps its source; what is not a call has no keywords.
     """
+    name, keywords = _parsed(expression)
+    return name, dict(keywords)
+
+
+@cache
+def _parsed(expression: str) -> tuple[str, Mapping[str, Any]]:
+    """The same; remembered, as every row of a board is held against every other."""
     try:
         call = ast.parse(expression, mode="eval").body
     except (SyntaxError, ValueError):

@@ -119,8 +119,12 @@ def test_the_table_of_details_shows_tails_and_envelopes(found, page):
         if row.raw is None:
             continue
         shown = (row.oracle_max.mean, row.oracle_null.mean, row.oracle_corrected.mean)
-        for value in (row.raw.mean, *shown, row.p95, row.p99, row.cvar5):
+        for value in (row.raw.mean, *shown, row.p95.mean, row.p99.mean, row.cvar5.mean):
             assert words.rate(value) in text
+        for tail in (row.p95, row.p99, row.cvar5):
+            assert f'title="{words.between(tail)}"' in details
+        low, high = row.share_above_half.low, row.share_above_half.high
+        assert f'title="{words.percent(low)} to {words.percent(high)}"' in details
     assert "no attack of this row chooses among others" in details
 
 
@@ -417,8 +421,14 @@ def test_csv_has_one_line_per_row_and_plain_numbers(found):
         assert float(line["payload_bytes_mean"]) == pytest.approx(row.payload_bytes_mean)
         assert line["lpips"] == ""
         if row.raw is not None:
-            assert float(line["leakage_p99"]) == pytest.approx(row.p99, rel=1e-5)
-            assert float(line["leakage_cvar5"]) == pytest.approx(row.cvar5, rel=1e-5)
+            assert float(line["leakage_p99"]) == pytest.approx(row.p99.mean, rel=1e-5)
+            assert float(line["leakage_cvar5"]) == pytest.approx(row.cvar5.mean, rel=1e-5)
+            for name, tail in (
+                ("leakage_p95", row.p95),
+                ("share_above_half", row.share_above_half),
+            ):
+                assert float(line[f"{name}_low"]) == pytest.approx(tail.low, rel=1e-5, abs=1e-9)
+                assert float(line[f"{name}_high"]) == pytest.approx(tail.high, rel=1e-5)
             assert float(line["oracle_corrected"]) == pytest.approx(
                 row.oracle_corrected.mean, rel=1e-5
             )

@@ -108,7 +108,7 @@ class Outcome:
     def is_excess_below(self, share: float) -> bool:
         """Of a difference to the best: surely at most this much more, and not less by chance."""
         slack = 4 * self.uncertainty
-        assert slack <= share, f"{self} is too uncertain to tell a share of {share}"
+        assert slack <= share / 3, f"{self} is too uncertain to tell a share of {share}"
         return -slack <= self.error <= share - slack
 
     def respects(self, risk: float) -> bool:

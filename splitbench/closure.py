@@ -1,6 +1,12 @@
-"""Leakage that follows from leakage: what can be computed from a message leaks through it."""
+"""What follows from a message: all that can be computed from it leaks through it.
 
-from collections.abc import Collection, Mapping, Sequence
+By the data processing inequality no message leaks less than another that was computed from it:
+where a measured curve says so, the attack on the earlier message was the weaker one, and its owner
+would have computed the later message instead. Which follow from which is decided by
+`splitbench.leaderboard.simulable`, and leakage is raised by `splitbench.leaderboard.relations`.
+"""
+
+from collections.abc import Collection, Mapping
 
 
 def reachable(simulable: Mapping[str, Collection[str]]) -> dict[str, tuple[str, ...]]:
@@ -24,48 +30,3 @@ def reachable(simulable: Mapping[str, Collection[str]]) -> dict[str, tuple[str, 
             todo += sorted(fresh)
         found[name] = tuple(other for other in simulable if other in seen)
     return found
-
-
-def closure(
-    leaks: Mapping[str, float], simulable: Mapping[str, Collection[str]]
-) -> dict[str, float]:
-    """Raise each leakage to that of every message that can be simulated from it.
-
-    By the data processing inequality no message leaks less than what can be computed from it:
-    where a measured curve says so, the attack on the earlier message was the weaker one, and its
-    owner would have computed the later message instead.
-
-    The relation must be simulability, which holds between
-
-    - a cut and a deeper cut of the same undefended network;
-    - an undefended cut and the same or a deeper cut with any defense of the same network;
-    - one cut with less and with more noise of a self-decomposable kind (Gaussian, Laplace);
-    - a finer and a coarser quantiser that are nested, and k and fewer observations.
-
-    It does not hold between cuts that are each defended by noise of their own, between models
-    that were trained separately, nor for an adversary without the client's weights.
-
-    For an interval, give `splitbench.leakage.leakage` the errors at all `reachable` messages as
-    columns: then the maximum is inside the bootstrap.
-
-    Args:
-        leaks: Measured leakage of each message.
-        simulable: For each message those that follow from it; transitive steps are added.
-
-    Raises:
-        ValueError: The two mention different messages.
-    """
-    if set(leaks) != set(simulable):
-        raise ValueError(f"leaks of {sorted(leaks)}, but relations of {sorted(simulable)}")
-    return {
-        name: max(leaks[other] for other in others) for name, others in reachable(simulable).items()
-    }
-
-
-def deeper_cuts(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The relation of one undefended network: each cut simulates all later ones.
-
-    Args:
-        names: Cuts in the order of the network.
-    """
-    return {name: tuple(names[i + 1 :]) for i, name in enumerate(names)}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from splitbench.leakage import leakage, oracle_max, per_image_leakage
+from splitbench.leakage import leakage
 from splitbench.metrics.mean_squared_error import MeanSquaredError
 from splitbench.metrics.peak_signal_to_noise import PeakSignalToNoise
 from splitbench.metrics.structural_similarity import StructuralSimilarity
@@ -115,47 +115,6 @@ class TestLeakage:
         colour = centre.expand_as(truth[0])[None]
         assert mse(colour, truth) == pytest.approx(0.0629, abs=5e-5)
         assert float(PeakSignalToNoise()(colour, truth)) == pytest.approx(12.01, abs=0.005)
-
-
-class TestOracleMaximum:
-    @staticmethod
-    def blind(attacks, draws, n=600):
-        """Floor errors ``(n,)``, and errors ``(n, attacks)`` of guesses drawn without any release.
-
-        Another number of `draws` gives other guesses at the same truths.
-        """
-        generator = stream(0, "oracle", "truth")
-        truth = torch.randn(n, 12, generator=generator, dtype=torch.float64).numpy()
-        generator = stream(draws, "oracle", "guesses")
-        guesses = torch.randn(attacks, n, 12, generator=generator, dtype=torch.float64).numpy()
-        return (truth**2).mean(1), ((0.4 * guesses - truth) ** 2).mean(2).T
-
-    @pytest.mark.parametrize("attacks", [4, 16])
-    def test_of_attacks_that_know_nothing_is_inflated_and_the_correction_removes_it(self, attacks):
-        (floor, errors), (_, null) = self.blind(attacks, 0), self.blind(attacks, 1)
-        found = oracle_max(errors, null, floor, resampler=Resampler())
-        assert found.raw.low > 0.05
-        assert found.null.low > 0.05
-        assert found.corrected.low <= 0 <= found.corrected.high
-        assert abs(found.corrected.mean) < 0.02
-
-    def test_grows_with_the_number_of_attacks_that_know_nothing(self):
-        floor, errors = self.blind(16, 0)
-        best = [per_image_leakage(errors[:, :k].min(1), floor).mean() for k in (1, 4, 8, 16)]
-        assert best == sorted(best)
-        assert best[0] < 0 < best[1] < best[3] - 0.05
-
-    def test_of_an_exact_recovery_stays_1_after_the_correction(self):
-        floor, null = self.blind(4, 0)
-        found = oracle_max(np.zeros_like(null), null, floor, resampler=Resampler())
-        assert (found.raw.mean, found.corrected.mean) == (1, 1)
-
-    def test_correction_is_the_rescaling_of_the_raw_value_by_the_null(self):
-        floor, null = self.blind(4, 0)
-        found = oracle_max(0.7 * null, null, floor, resampler=Resampler())
-        wanted = (found.raw.mean - found.null.mean) / (1 - found.null.mean)
-        assert found.corrected.mean == pytest.approx(wanted, abs=1e-12)
-        assert found.corrected.mean == pytest.approx(0.3, abs=1e-12)
 
 
 class TestCoverage:

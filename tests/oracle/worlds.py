@@ -18,6 +18,7 @@ from splitbench.deployment import Deployment
 from splitbench.feed import Feed
 from splitbench.release import Release, Tensors, TensorSpec
 from splitbench.rng import stream
+from splitbench.shadow import Traffic
 from splitbench.split import Cut, Split
 from splitbench.threat import Surface, ThreatModel
 
@@ -73,7 +74,7 @@ class Client(nn.Module):
 
     def __init__(self, rule: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.rule = rule
+        self.rule = rule  # a module's weights are the client's
 
     def forward(self, images: Tensor) -> Tensors:
         return (self.rule((images - GREY) / STD),)
@@ -94,10 +95,21 @@ class Outcome:
     error: float
     uncertainty: float
 
+    @classmethod
+    def of(cls, values: Tensor) -> "Outcome":
+        """Of one value per image, ``(n,)``."""
+        return cls(float(values.mean()), float(values.std() / len(values) ** 0.5))
+
     def is_bayes_risk(self, risk: float, *, within: float = 0.02) -> bool:
         """At most a share of 2 % above the least possible risk, and not below by chance."""
         slack = 4 * self.uncertainty
         return risk - slack <= self.error <= risk * (1 + within) + slack
+
+    def is_excess_below(self, share: float) -> bool:
+        """Of a difference to the best: surely at most this much more, and not less by chance."""
+        slack = 4 * self.uncertainty
+        assert slack <= share / 3, f"{self} is too uncertain to tell a share of {share}"
+        return -slack <= self.error <= share - slack
 
     def respects(self, risk: float) -> bool:
         """Not better than the best possible."""
@@ -106,13 +118,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class World:
-    """A deployment, the adversary's data, and images under attack ``(n, 1, 4, 4)``."""
+    """A deployment, the adversary's data, images under attack ``(n, 1, 4, 4)``, their law."""
 
     deployment: Deployment
     feed: Feed
     targets: Tensor
+    covariance: Tensor | None = None
 
     def surface(self, purpose: str, threat: ThreatModel) -> Surface:
+        others = sample(500, "other users", self.covariance)
         return Surface(
             self.deployment,
             threat,
@@ -121,12 +135,15 @@ class World:
             image_shape=(1, SIDE, SIDE),
             seed=0,
             purpose=purpose,
+            traffic=Traffic(self.deployment, others, observations=1, seed=0),
         )
 
     def release(self, count: int | None = None, *, observations: int = 1) -> Release:
-        return self.deployment.release(
-            self.targets[:count], generator=stream(0, "victim"), observations=observations
+        """Of the first `count` targets; the same ones whatever the count."""
+        sent = self.deployment.release(
+            self.targets, generator=stream(0, "victim"), observations=observations
         )
+        return sent[slice(count)]
 
     def guess(self, attack: Attack, *, count: int | None = None, observations: int = 1) -> Tensor:
         """Fit through a real surface, and guess the first `count` targets."""
@@ -136,9 +153,19 @@ class World:
         surface = self.surface("recover", threat)
         return attack(release, surface, generator=stream(0, "recover"))
 
+    @property
+    def noise(self) -> float:
+        """Absolute standard deviation of the noise; only under `GaussianNoise`."""
+        features = self.deployment.features(self.targets[:1])
+        return float(self.deployment.defense.stds(features)[0].flatten()[0])
+
+    def squares(self, guess: Tensor) -> Tensor:
+        """Squared error of each of the first guesses, ``(n,)``, in units of a pixel's variance."""
+        errors = (guess - self.targets[: len(guess)]).double() / STD
+        return errors.square().flatten(1).mean(1)
+
     def score(self, guess: Tensor) -> Outcome:
-        squares = ((guess - self.targets[: len(guess)]) / STD).square().flatten(1).mean(1).double()
-        return Outcome(float(squares.mean()), float(squares.std() / len(squares) ** 0.5))
+        return Outcome.of(self.squares(guess))
 
     def attacked_by(
         self, attack: Attack, *, count: int | None = None, observations: int = 1
@@ -173,10 +200,12 @@ def build(
     released = protected.protect(features, generator=stream(0, "shapes"))
     specs = tuple(TensorSpec(f"z{i}", tuple(f.shape[1:])) for i, f in enumerate(released))
     plain = Plain(), Float32()
+    deployment = Deployment(split, protected.eval(), Float32(), specs=specs, plain=plain)
     return World(
-        Deployment(split, protected.eval(), Float32(), specs=specs, plain=plain),
+        deployment,
         Feed(sample(auxiliary, "auxiliary", covariance), seed=0, flip=False),
         sample(targets, "targets", covariance).images(),
+        covariance,
     )
 
 
@@ -189,9 +218,12 @@ def sample(count: int, name: str, covariance: Tensor | None = None) -> LabeledIm
     return LabeledImages(images, torch.zeros(count, dtype=torch.int64), ("a", "b"))
 
 
-def linear(matrix: Tensor) -> Callable[[Tensor], Tensor]:
-    """The rule ``z = W x`` on flat images."""
-    return lambda images: images.flatten(1) @ matrix.T.float()
+def linear(matrix: Tensor) -> nn.Module:
+    """The rule ``z = W x`` on flat images, with weights that can be forgotten."""
+    rows, columns = matrix.shape
+    layer = nn.utils.skip_init(nn.Linear, columns, rows, bias=False)
+    layer.weight.data.copy_(matrix)
+    return nn.Sequential(nn.Flatten(), layer.requires_grad_(False))
 
 
 def gaussian_matrix(rows: int, columns: int = PIXELS) -> Tensor:

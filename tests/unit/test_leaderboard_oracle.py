@@ -86,6 +86,12 @@ def test_a_leak_stays_when_the_envelope_is_corrected():
     assert row.oracle_corrected.mean < row.oracle_max.mean
 
 
+def test_an_exact_recovery_stays_1_when_the_envelope_is_corrected():
+    row = row_of([informed(1.0), *ignorant(4)])
+    assert row.oracle_null.mean > 0.05
+    assert (row.oracle_max.mean, row.oracle_corrected.mean) == pytest.approx((1, 1))
+
+
 def test_the_corrected_envelope_is_that_of_its_definition():
     row = row_of([informed(0.3), *ignorant(3)])
     gained, chance = row.oracle_max.mean, row.oracle_null.mean

@@ -2,12 +2,8 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from splitbench.closure import closure, deeper_cuts, reachable
 from splitbench.leakage import (
-    attacker_selected,
     excess_leakage,
     leakage,
     normalised,
@@ -15,8 +11,6 @@ from splitbench.leakage import (
     tails,
 )
 from splitbench.statistics import Resampler
-
-names = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=8, unique=True)
 
 
 def rng(seed=0):
@@ -125,58 +119,3 @@ class TestTails:
     def test_of_no_images_are_refused(self):
         with pytest.raises(ValueError, match="no images"):
             tails(np.array([]))
-
-
-class TestAttackerSelected:
-    def test_takes_the_guess_that_is_trusted_most_and_not_the_best_one(self):
-        mse = np.array([[0.1, 0.9], [0.2, 0.3]])
-        trust = np.array([[0.0, 1.0], [5.0, 4.0]])
-        assert attacker_selected(mse, trust).tolist() == [0.9, 0.2]
-
-    def test_refuses_trust_in_other_guesses(self):
-        with pytest.raises(ValueError, match="must be equal"):
-            attacker_selected(np.zeros((2, 3)), np.zeros((2, 2)))
-
-
-class TestClosure:
-    @given(names, st.data())
-    def test_makes_the_curve_of_a_network_fall_and_lowers_nothing(self, cuts, data):
-        leaks = {cut: data.draw(st.floats(-1, 1)) for cut in cuts}
-        closed = closure(leaks, deeper_cuts(cuts))
-        curve = [closed[cut] for cut in cuts]
-        assert curve == sorted(curve, reverse=True)
-        assert all(closed[cut] >= leaks[cut] for cut in cuts)
-        assert set(closed.values()) <= set(leaks.values())
-
-    @given(names, st.data())
-    def test_of_what_is_closed_changes_nothing(self, messages, data):
-        relation = {m: data.draw(st.lists(st.sampled_from(messages))) for m in messages}
-        leaks = {m: data.draw(st.floats(-1, 1)) for m in messages}
-        once = closure(leaks, relation)
-        assert closure(once, relation) == once
-
-    def test_of_closed_form_errors_changes_nothing(self):
-        variances = np.array([5.0, 3.0, 1.0, 0.5, 0.1])
-        kept = {f"rank{m}": variances[:m].sum() / variances.sum() for m in (5, 4, 3, 2, 1)}
-        assert closure(kept, deeper_cuts(list(kept))) == kept
-
-    def test_raises_an_undefended_cut_to_its_own_defended_release_and_not_the_reverse(self):
-        leaks = {"plain": 0.3, "noisy": 0.5, "other noise deeper": 0.6}
-        relation = {"plain": ["noisy", "other noise deeper"], "noisy": [], "other noise deeper": []}
-        assert closure(leaks, relation) == {"plain": 0.6, "noisy": 0.5, "other noise deeper": 0.6}
-
-    def test_follows_the_relation_step_by_step(self):
-        assert reachable({"a": ["b"], "b": ["c"], "c": []}) == {
-            "a": ("a", "b", "c"),
-            "b": ("b", "c"),
-            "c": ("c",),
-        }
-
-    def test_of_two_messages_that_give_each_other_is_equal(self):
-        assert closure({"a": 0.1, "b": 0.2}, {"a": ["b"], "b": ["a"]}) == {"a": 0.2, "b": 0.2}
-
-    def test_refuses_messages_that_nobody_measured(self):
-        with pytest.raises(ValueError, match="mentions"):
-            reachable({"a": ["b"]})
-        with pytest.raises(ValueError, match="relations of"):
-            closure({"a": 0.0}, {"a": [], "b": []})

@@ -185,8 +185,10 @@ def _compare_auxiliary(drafts: Mapping[tuple[str, ...], _Draft], resamples: int)
             groups.setdefault(name, {})[record.images["auxiliary"]] = draft
     for group in groups.values():
         sides = {size: (draft.rows, draft.systems) for size, draft in group.items()}
-        for size, rows in with_learning_curves(data_gain(sides, resamples)).items():
-            group[size].rows = rows
+        rows = data_gain(sides, resamples)
+        sides = {size: (rows[size], draft.systems) for size, draft in group.items()}
+        for size, extended in with_learning_curves(sides, resamples).items():
+            group[size].rows = extended
             if len(group) > 1:
                 group[size].suffix = f", {size:,} auxiliary images"
 

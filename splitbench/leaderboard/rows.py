@@ -202,7 +202,8 @@ class Row:
             have none.
         training_gap: L of images that the model was trained on, attacked alike, minus `raw`; None
             where they were not attacked.
-        learning: `raw` by the number of auxiliary images, few first, if several were tried.
+        learning: As `raw`, by the number of auxiliary images, few first, if several were tried;
+            at the seeds that all of these have.
         adaptive_gain: Naive rows: what knowing the defense adds to L, on the same images.
         leads: Over each adversary that knows less, and is next to this one among those measured.
         attacks: Every attack, floors first.

@@ -23,9 +23,9 @@ def one(record, images):
     )
 
 
-def evidence(images, cuts=("relu2", "relu3"), settings=SETTINGS[:2]):
+def evidence(images, cuts=("relu2", "relu3"), settings=SETTINGS[:2], **options):
     changed = tuple(dataclasses.replace(s, keeps=(KEEPS[images],) * 6) for s in settings)
-    found = cells(settings=changed, cuts=cuts, attacks=("inverse_network",), targets=40)
+    found = cells(settings=changed, cuts=cuts, attacks=("inverse_network",), targets=40, **options)
     return [Evidence(one(record, images), scores) for record, scores in found]
 
 
@@ -52,6 +52,13 @@ def test_rows_with_most_images_know_what_fewer_found(found):
 def test_a_row_that_only_one_size_has_has_no_curve():
     *_, most = boards([*evidence(500, cuts=("relu2",)), *evidence(1000)], resamples=100)
     assert {row.cut for row in most.rows if row.learning} == {"relu2"}
+
+
+def test_sizes_are_compared_at_the_seeds_that_all_of_them_have(found):
+    *_, most = boards([*evidence(500), *evidence(1000), *evidence(2000, seeds=2)], resamples=100)
+    assert {row.seeds for row in most.rows} == {2}
+    assert [row.learning for row in most.rows] == [row.learning for row in found[-1].rows]
+    assert all(row.raw != row.learning[-1][1] for row in most.rows)
 
 
 def test_one_size_is_no_curve(found):

@@ -29,6 +29,7 @@ from splitbench.link import Link
 from splitbench.record import Record, SchemaError, Scores
 
 DEMO = "`splitbench demo` makes some in minutes, `splitbench run` makes those of your experiment"
+UNTRIED = frozenset({"repetition_untested"})  # what nobody tried casts no doubt on a number
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -87,7 +88,7 @@ def _make(runs: Path, out: Path | None, link: Link) -> Path:
     for board in found:
         console.print(Text(f"{board.model} on {board.data}, {board.protocol}: leakage L, accuracy"))
         console.print(summary(board))
-    console.print(Text("L 0: no more than a blind guess, 1: everything; ! flagged, - naive"))
+    console.print(Text("L 0: no more than a blind guess, 1: everything; ! in doubt, - naive"))
     console.print(Text(f"page: {page}\ntables: {folder / 'leaderboard.md'}, leaderboard.csv"))
     return page
 
@@ -222,7 +223,7 @@ def _cell(line: Series, cut: str) -> Text:
         return Text("")
     if row.closed is None:
         return Text("failed" if any(e.failed for e in row.attacks) else DASH, style="red")
-    mark = "!" if row.flags else ""
+    mark = "!" if {*row.flags} - UNTRIED else ""
     accuracy = percent(row.accuracy.mean) if row.accuracy else DASH
     return Text.assemble((f"{rate(row.closed.mean)}{mark}", _style(row)), (f" {accuracy}", "dim"))
 

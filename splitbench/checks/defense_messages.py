@@ -11,6 +11,7 @@ from splitbench.release import Tensors
 from splitbench.rng import stream
 
 COPIES = 16  # of one image in a batch
+HALF = 0.5  # of the images
 BY_CHANCE = 1e-6  # how seldom an honest law looks like another
 
 
@@ -70,6 +71,34 @@ def check_differentiable_is_honest(defense: Defense, world: DefenseWorld) -> Non
     assert flows == defense.differentiable, (
         f"the gradient of protect is {'there' if flows else 'missing, zero or not finite'}: set "
         f"differentiable = {flows}, or let gradients through"
+    )
+
+
+def check_mismatch_can_be_followed(defense: Defense, world: DefenseWorld) -> None:
+    """What a search descends has a slope, also where the defense itself has none.
+
+    A gradient that is hidden protects against one kind of attack only: a defense hands over what
+    a search can follow, straight through where it rounds (BPDA; Athalye, Carlini, Wagner. ICML
+    2018. arXiv:1802.00420). Half of the images need not have a slope: where all of a message was
+    erased there may be none.
+    """
+    deployed = world.fitted(defense)
+    images = _sent(deployed, world.targets)
+    release = deployed.release(images, generator=stream(0, "message"))
+    features = deployed.features(images)
+    guess = tuple(f.roll(1, 0).requires_grad_() for f in features)
+    wrong = deployed.mismatch(release, guess)
+    worse = wrong.detach() > deployed.mismatch(release, features) + 1e-6
+    flows = wrong.requires_grad or not worse.any()
+    if wrong.requires_grad:
+        slopes = torch.autograd.grad(wrong.sum(), guess, allow_unused=True)
+        steep = torch.stack([s.flatten(1).abs().sum(1) for s in slopes if s is not None]).sum(0)
+        led = not worse.any() or float((steep[worse] > 0).float().mean()) > HALF
+        flows = led and bool(steep.isfinite().all())
+    assert flows, (
+        "features of another image explain a release worse than the true ones do, and no slope "
+        "leads away from them: searches stand still, which protects nobody; let gradients through "
+        "expected or negative_log_likelihood, straight through where they round"
     )
 
 

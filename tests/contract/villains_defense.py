@@ -117,6 +117,12 @@ class HidesItsGradient(Noise):
         return super().protect(tuple(f.detach() for f in features), generator=generator)
 
 
+class HidesTheSlope(Noise):
+    def negative_log_likelihood(self, observed, features, *, observations=1):
+        hidden = tuple(f.detach() for f in features)
+        return super().negative_log_likelihood(observed, hidden, observations=observations)
+
+
 class RestsInEvalMode(Noise):
     def std(self, index):
         return super().std(index) * (1.0 if self.training else 0.5)
@@ -343,6 +349,7 @@ VILLAINS = {
     SharesNoiseInABatch: messages.check_fresh_noise_within_a_batch,
     SaysThatRoundingIsDifferentiable: messages.check_differentiable_is_honest,
     HidesItsGradient: messages.check_differentiable_is_honest,
+    HidesTheSlope: messages.check_mismatch_can_be_followed,
     RestsInEvalMode: messages.check_protects_in_eval_mode_too,
     WorksInPlace: messages.check_protect_is_pure,
     CountsItsMessages: messages.check_protect_is_pure,

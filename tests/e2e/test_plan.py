@@ -218,7 +218,7 @@ def test_rows_that_are_not_ranked_are_no_options(profile, tmp_path):
 
 
 def test_what_a_defense_adds_to_a_part_follows_its_operations_not_the_clock(profile, tmp_path):
-    table = pd.read_csv(RESULTS)
+    table = pd.read_csv(RESULTS).copy()  # in one piece: columns are added
     noisy = (table["defense"] == "gaussian noise noise_std=0.25") & (table["cut"] == "relu2")
     table["client_flops"] = table["server_flops"] = 1000.0
     table.loc[noisy, "client_flops"] = 1500.0

@@ -86,6 +86,8 @@ def judged(device: str) -> Tensor:
     attack = ["attack=likelihood_selection_lite", "attack.members.decoder.steps=5"]
     attack += ["attack.members.stack.members.decoder.steps=5", "inferences=probes_lite"]
     attack += ["inferences.mlp_probe.steps=20"]
+    for probe in ("linear_probe", "pattern_probe"):
+        attack += [f"inferences.{probe}.iterations=5", f"inferences.{probe}.penalties=[0.1]"]
     with initialize_config_module("configs", version_base="1.3"):
         config = compose("run", overrides=[*wanted, *attack], return_hydra_config=True)
     choices = dict(config.hydra.runtime.choices)

@@ -11,7 +11,7 @@ import repeat
 SCRIPT = str(Path(__file__).parent / "repeat.py")
 VILLAINS = ["LeftBehind", "HalfMoved"]
 ROUNDING = 2e-3  # of values around 1: a short training amplifies the last digit
-TOGETHER = 12  # in one process and one test: starting one takes as long as a few of them
+TOGETHER = 32  # in one process and one test: starting one takes as long as many of them
 
 NAMES = [name for name in repeat.everything() if name not in VILLAINS]
 

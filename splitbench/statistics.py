@@ -219,7 +219,6 @@ def tail_probability(
         n: How many images there are.
         level: Coverage, in (0, 1).
     """
-    """Probability left out at each end so that the percentiles cover at `level`."""
     nominal = (1 - level) / 2
     resampled = seed_variance + image_variance
     parts = [

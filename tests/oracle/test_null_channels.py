@@ -37,7 +37,7 @@ LEARNERS = [attack for attack in everyone() if not attack.floor]
 
 
 class Whisper(Plain):
-    """Noise of unit variance, and beneath it features that are a tenth as wide."""
+    """Noise of unit variance, and beneath it features of an eighth of that."""
 
     stochastic = True
 

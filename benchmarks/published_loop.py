@@ -3,8 +3,9 @@
 The loop of He, Zhang, Lee (ACSAC 2019) as released: mean squared feature error, Adam (AMSGrad,
 step 1e-2, eps 1e-3), 5,000 iterations from a black image, one image at a time. Its eps holds back
 coordinates with small gradients, so it runs with Adam's usual eps too, and the better one counts.
-Both sides are timed to the same quality, not to the end of their budgets. Our search runs from grey
-and from the guess of the lite suite's decoder, whose learning counts as time of the search.
+Both sides are timed to the same quality, not to the end of their budgets. Our search, without any
+prior, runs from grey and from the guess of the lite suite's decoder, after as many steps as there
+and after fewer; its learning counts as time of the search.
 """
 
 import time

@@ -49,6 +49,7 @@ class Pool:
 
     Attributes:
         trained: How many training images are sent.
+        originals: How many of these are sent as they are and for the first time; they come first.
         held_out: How many validation images.
     """
 
@@ -70,6 +71,7 @@ class Pool:
         self.trained = spendable - self.held_out
         if not deployment.defense.stochastic:  # to ask the same twice would teach nothing
             self.trained = min(self.trained, len(feed.train) * feed.views)
+        self.originals = min(self.trained, len(feed.train))
         self._train, self._validation = (
             Answers(deployment, images, observations=observations, seed=seed, name=name)
             for images, name in ((feed.numbered, "pool"), (feed.validation.images, "held out"))

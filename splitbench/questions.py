@@ -100,18 +100,21 @@ class Questions:
     def pair_batches(self) -> int:
         """How many batches `pairs` yields, if it is asked for all of them."""
         limited = self.threat.query_budget is not None
-        return -(-(self._bought().trained if limited else len(self.auxiliary)) // BATCH)
+        return -(-(self._bought().originals if limited else len(self.auxiliary)) // BATCH)
 
     def pairs(self, count: int | None = None) -> Iterator[tuple[Tensor, Release]]:
         """Yield the first `count` training images with their releases, in batches of 256.
 
-        Under a budget these are pairs of the pool, else all `auxiliary` images, queried afresh.
+        Each image comes once, as it is and not mirrored, whatever the access: under a budget as
+        the pool bought it, else queried afresh. Who may ask more is given no less of what is
+        learnt from, and for closed forms and retrieval a mirror is no gain in general: it adds
+        to their leakage at the first cuts, and takes from it at deeper ones.
         """
         if self.threat.query_budget is None:
             yield from self._fresh(self._data().train, count)
             return
         pool = self._bought()
-        for index in batches(torch.arange(pool.trained)[:count]):
+        for index in batches(torch.arange(pool.originals)[:count]):
             yield pool.train(index)
 
     def validation_pairs(self, count: int | None = None) -> tuple[Tensor, Release]:
@@ -146,11 +149,10 @@ class Questions:
         Args:
             values: One for each image of `auxiliary`, ``(n, ...)``.
         """
-        place, count = 0, len(self.auxiliary)
+        place = 0
         for images, release in self.pairs():
-            numbers = torch.arange(place, place + len(images)) % count
+            yield values[place : place + len(images)], release
             place += len(images)
-            yield values[numbers], release
 
     def labelled_examples(
         self, values: Tensor, batch_size: int, steps: int, *, mirrored: bool = True

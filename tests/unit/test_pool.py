@@ -23,11 +23,19 @@ def collected(surface, count=None):
     return torch.cat(images), torch.cat([r.tensors[0] for r in release])
 
 
+def bought(budget, *, noisy=False):
+    """All training pairs of a pool, mirrored images and repetitions among them."""
+    world, surface = opened(budget, noisy=noisy)
+    pool = world.pools[surface.threat]
+    images, release = pool.train(torch.arange(pool.trained))
+    return images, release.tensors[0]
+
+
 @pytest.mark.parametrize("noisy", [False, True])
 @pytest.mark.parametrize(("less", "more"), [(20, 40), (40, 60), (60, 500)])
 def test_a_smaller_budget_buys_a_part_of_what_a_larger_one_does(less, more, noisy):
     few, many = (opened(budget, noisy=noisy)[1] for budget in (less, more))
-    images, wider = collected(few)[0], collected(many)[0]
+    images, wider = (bought(budget, noisy=noisy)[0] for budget in (less, more))
     assert torch.equal(images, wider[: len(images)])
     held_out, held_out_wider = few.validation_pairs()[0], many.validation_pairs()[0]
     assert torch.equal(held_out, held_out_wider[: len(held_out)])
@@ -37,7 +45,7 @@ def test_a_smaller_budget_buys_a_part_of_what_a_larger_one_does(less, more, nois
 @pytest.mark.parametrize(("less", "more"), [(20, 40), (60, 500), (300, 500), (500, 5000)])
 def test_a_smaller_budget_is_given_the_same_answers(less, more, noisy):
     few, many = (opened(budget, noisy=noisy)[1] for budget in (less, more))
-    released, wider = collected(few)[1], collected(many)[1]
+    released, wider = (bought(budget, noisy=noisy)[1] for budget in (less, more))
     torch.testing.assert_close(released, wider[: len(released)], rtol=0, atol=1e-6)
     held_out, more_held_out = (s.validation_pairs()[1].tensors[0] for s in (few, many))
     torch.testing.assert_close(held_out, more_held_out[: len(held_out)], rtol=0, atol=1e-6)
@@ -63,8 +71,7 @@ def test_answers_do_not_depend_on_how_many_are_asked_for_at_a_time(parts):
 
 
 def test_noise_of_the_answers_is_not_repeated():
-    surface = opened(5000, noisy=True)[1]
-    images, released = collected(surface)
+    images, released = bought(5000, noisy=True)
     noise = released - toy_world().deployment.features(images)[0]
     assert torch.corrcoef(noise[:1024].flatten(1)).fill_diagonal_(0).abs().max() < 0.8
     assert float(noise.std()) == pytest.approx(0.05, rel=0.02)
@@ -95,22 +102,36 @@ def test_validation_never_takes_more_than_is_held_out():
 
 def test_training_and_validation_pairs_share_no_image():
     _, surface = opened(500)
-    trained, held_out = collected(surface)[0], surface.validation_pairs()[0]
+    trained, held_out = bought(500)[0], surface.validation_pairs()[0]
     both = torch.cat([held_out, held_out.flip(-1)]).flatten(1)
     assert torch.cdist(both, trained.flatten(1)).min() > 0.01
 
 
 def test_a_budget_beyond_the_data_buys_mirrored_images():
     _, surface = opened(500)
-    images = collected(surface)[0]
+    images = bought(500)[0]
     assert len(images) == 2 * TRAIN
     assert torch.equal(images[:TRAIN], surface.auxiliary.images())
     assert torch.equal(images[TRAIN:], images[:TRAIN].flip(-1))
 
 
+@pytest.mark.parametrize("noisy", [False, True])
+def test_a_budget_beyond_the_data_gives_the_pairs_that_unlimited_access_gives(noisy):
+    world, few = opened(5000, noisy=noisy)
+    images, releases = zip(*few.pairs(), strict=True)
+    everything = collected(world.surface("y", ThreatModel(client="query")))[0]
+    assert torch.equal(torch.cat(images), everything)
+    assert few.pair_batches == len(releases)
+
+
+def test_decoders_learn_from_all_that_a_budget_bought():
+    _, surface = opened(500)
+    seen = torch.cat([images for images, _ in surface.examples(29, 4)])
+    assert torch.cdist(seen.flatten(1), bought(500)[0].flatten(1)).min(0).values.max() < 0.01
+
+
 def test_the_same_image_is_asked_about_again_only_where_the_answer_is_random():
-    _, surface = opened(500, noisy=True)
-    images, released = collected(surface)
+    images, released = bought(500, noisy=True)
     assert len(images) == 500 - FREE - VALIDATION
     assert torch.equal(images[: 2 * TRAIN], images[2 * TRAIN : 4 * TRAIN])
     assert not torch.equal(released[: 2 * TRAIN], released[2 * TRAIN : 4 * TRAIN])

@@ -14,6 +14,7 @@ from attacks.inverse_network import InverseNetwork
 from splitbench.attack import Attack
 from splitbench.progress import Progress
 from splitbench.release import Release, Tensors
+from splitbench.rng import normal_like
 from splitbench.threat import Access, Surface
 
 Alignment = Literal["moments", "mmd", "discriminator"]
@@ -28,6 +29,10 @@ class ShadowClient(Attack):
     releases must be distributed like what other users were observed to release. A decoder is then
     trained on the shadow's releases, and applied to the targets'. The defense is simulated on the
     shadow's features, straight through where it has no gradient.
+
+    No shadow is the client: its features are off, and a decoder that knows only them reads into
+    the targets' releases what is not there. So it learns from the shadow's features with noise,
+    and relies on what survives that.
 
     Where the auxiliary images are of another kind their labels mean nothing to the server, and
     only the distribution is matched.
@@ -54,13 +59,16 @@ class ShadowClient(Attack):
         weight: Of the mismatch of distributions, relative to the cross-entropy, >= 0; 0 is the
             attack of the paper of 2019.
         observed: Releases of other users, > 1.
+        noise: On the shadow's features while the decoder learns: standard deviation of each
+            tensor's normal noise, in units of what its values deviate from image to image, >= 0.
 
     Deviations from the paper:
         He et al. train the shadow on cross-entropy alone and search for each image; here it is
         aligned as well, and inverted by a network. FORA, which does not ask the server, adds a
         discriminator to the maximum mean discrepancy; here it is added to the moments. SDAR shows
         its discriminators the labels of private images, too, which nobody has at inference, and
-        holds the decoder's guesses to the look of images by another one, which is left out.
+        holds the decoder's guesses to the look of images by another one, which is left out. The
+        noise that the decoder learns with is added here.
 
     References:
         He, Zhang, Lee. "Model inversion attacks against collaborative inference". ACSAC 2019.
@@ -93,6 +101,7 @@ class ShadowClient(Attack):
         alignment: Alignment = "moments",
         weight: float = 10.0,
         observed: int = 2000,
+        noise: float = 0.4,
     ) -> None:
         if steps < 1:
             raise ValueError(f"steps={steps}: must be at least 1")
@@ -104,6 +113,8 @@ class ShadowClient(Attack):
             raise ValueError(f"alignment={alignment!r}: choose from {', '.join(ALIGNMENTS)}")
         if weight < 0:
             raise ValueError(f"weight={weight}: must not be negative")
+        if noise < 0:
+            raise ValueError(f"noise={noise}: must not be negative")
         self.decoder = decoder
         self.steps = steps
         self.batch_size = batch_size
@@ -111,6 +122,7 @@ class ShadowClient(Attack):
         self.alignment = alignment
         self.weight = weight
         self.observed = observed
+        self.noise = noise
 
     def learn(self, surface: Surface, *, generator: torch.Generator) -> Iterator[Progress]:
         """Train the shadow, then the decoder on it."""
@@ -119,8 +131,9 @@ class ShadowClient(Attack):
         for step, loss in enumerate(self._imitate(shadow, surface, generator), 1):
             yield Progress(step, total, loss)
         shadow.eval().requires_grad_(False)
+        client = _Noisy(shadow, self.noise, generator) if self.noise else shadow
         inverse = copy.deepcopy(self.decoder)
-        for progress in inverse.fitting(surface.simulated(shadow), generator=generator):
+        for progress in inverse.fitting(surface.simulated(client), generator=generator):
             yield Progress(self.steps + progress.step, total, progress.loss)
         self._inverse = inverse
 
@@ -183,3 +196,21 @@ class ShadowClient(Attack):
         if [t.shape for t in sent] != [f.shape for f in features]:
             raise ValueError("the defense changes the shapes of features: no gradient passes it")
         return tuple(f + (t - f).detach() for f, t in zip(features, sent, strict=True))
+
+
+class _Noisy(nn.Module):
+    """A client whose features come with normal noise, as loud as told beside their variation."""
+
+    def __init__(self, client: nn.Module, noise: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self.client = client
+        self._noise = noise
+        self._generator = generator
+
+    def forward(self, images: Tensor) -> Tensors:
+        """Features of the client, with fresh noise."""
+        features: Tensors = self.client(images)
+        scales = [self._noise * (f - f.mean(0)).square().mean().sqrt() for f in features]
+        return tuple(
+            f + s * normal_like(f, self._generator) for f, s in zip(features, scales, strict=True)
+        )

@@ -24,9 +24,12 @@ CANDIDATES: tuple[Mapping[str, Any], ...] = (
     {"alignment": "moments"},
     {"alignment": "mmd"},
     {"weight": 0.0},
+    {"noise": 0.0},
+    {"noise": 0.2},
+    {"noise": 0.8},
     {"steps": 1000},
     {"learning_rate": 3e-3},
-    {"learning_rate": 3e-3, "steps": 1000, "batch_size": 64, "alignment": "moments"},  # lite-5's
+    {"noise": 0.0, "learning_rate": 3e-3, "steps": 1000, "batch_size": 64, "alignment": "moments"},
 )
 NETWORKS: tuple[tuple[type[LeNet5 | SixConv], Mapping[str, Any], tuple[str, ...]], ...] = (
     (LeNet5, {}, ("pool2", "relu3")),
@@ -42,6 +45,7 @@ def candidate(settings: Mapping[str, Any]) -> ShadowClient:
         "learning_rate": 1e-3,
         "alignment": "discriminator",
         "observed": 1000,
+        "noise": 0.4,
     }
     return ShadowClient(decoder=InverseNetwork(**LITE), **{**lite, **settings})
 

@@ -8,11 +8,11 @@ from experiments.store import digest
 CUSTOM = "custom"  # as in `splitbench.leaderboard.board`, which takes a second to import
 # What each version of a suite consists of, by `content`. Never change one: add a version.
 FROZEN: Mapping[str, str] = {
-    "smoke": "ee2fce66f79974ed",
-    "lite-6": "f8995cb360fc563e",
-    "gpu_lite-4": "2364798486386a0a",
-    "standard-4": "f2a3419ca443ad41",
-    "full-4": "79af3f7a9f80016c",
+    "smoke-2": "c7c0d48531c4937d",
+    "lite-7": "cdc6583b0105aebe",
+    "gpu_lite-5": "5855d668d621afdf",
+    "standard-5": "d230f7788905e371",
+    "full-5": "bf32534289ffaa99",
 }
 
 

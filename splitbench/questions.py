@@ -106,9 +106,9 @@ class Questions:
         """Yield the first `count` training images with their releases, in batches of 256.
 
         Each image comes once, as it is and not mirrored, whatever the access: under a budget as
-        the pool bought it, else queried afresh. Who may ask more is given no less of what is
-        learnt from, and for closed forms and retrieval a mirror is no gain in general: it adds
-        to their leakage at the first cuts, and takes from it at deeper ones.
+        the pool bought it, else queried afresh. So who may ask more is given no less to learn
+        from. For closed forms and retrieval mirrors are no gain in general: they add to what
+        these find in wide releases and take from it in narrow ones.
         """
         if self.threat.query_budget is None:
             yield from self._fresh(self._data().train, count)

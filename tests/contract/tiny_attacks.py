@@ -49,6 +49,7 @@ TINY: dict[type[Attack], list[dict[str, Any]]] = {
             "learning_rate": 0.03,
             "observed": 200,
             "weight": 1.0,
+            "noise": 0.05,
         }
     ],
     TransformerDecoder: [TRANSFORMER],

@@ -60,10 +60,11 @@ def many_classes():
 def leaks():
     """What each way of imitating the client recovers without one query."""
     tries = {
-        "moments": shadow(),
-        "mmd": shadow(alignment="mmd", weight=10.0),
-        "discriminator": shadow(alignment="discriminator"),
-        "labels": shadow(weight=0.0),
+        "moments": shadow(noise=0.0),
+        "mmd": shadow(alignment="mmd", weight=10.0, noise=0.0),
+        "discriminator": shadow(alignment="discriminator", noise=0.0),
+        "labels": shadow(weight=0.0, noise=0.0),
+        "labels, with noise": shadow(weight=0.0),
     }
     world = many_classes()
     return {
@@ -76,6 +77,31 @@ def leaks():
 def test_an_aligned_shadow_beats_labels_alone_and_these_the_blind_guess(leaks, alignment):
     assert leaks[alignment] > leaks["labels"] + 0.2
     assert leaks["labels"] > 0.05
+
+
+def test_a_decoder_that_learnt_with_noise_makes_more_of_a_shadow_that_is_off(leaks):
+    assert leaks["labels, with noise"] > leaks["labels"] + 0.05
+
+
+def test_the_decoder_learns_from_features_with_noise_and_only_it_does():
+    heard = []
+
+    class Listening(InverseNetwork):
+        def learn(self, surface, *, generator):
+            images, release = next(surface.pairs())
+            heard.append(release.tensors[0] - surface.client.client(images)[0])
+            heard.append(surface.client.client(images)[0])
+            yield from super().learn(surface, generator=generator)
+
+    settings = {"width": 8, "blocks": 1, "heads": 0, "patch": 4, "steps": 2, "batch_size": 8}
+    attack = ShadowClient(
+        decoder=Listening(**settings), steps=5, batch_size=8, observed=64, noise=0.5
+    )
+    attempt(attack, toy_world(), threat=QUERY_FREE)
+    noise, features = heard[:2]
+    varies = float((features - features.mean(0)).square().mean().sqrt())
+    assert float(noise.std()) == pytest.approx(0.5 * varies, rel=0.1)
+    assert abs(float(noise.mean())) < 0.1 * float(noise.std())
 
 
 def test_alignment_alone_works_where_labels_mean_nothing():

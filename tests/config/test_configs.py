@@ -223,15 +223,28 @@ def sweep_of(experiment):
     return [[f"{k}={v}" for k, v in zip(keys, values, strict=True)] for values in corners]
 
 
+@cache
+def pieces(*overrides):
+    """Of a configuration what stands under each key, with nothing resolved."""
+    found = OmegaConf.to_container(composed(*overrides), resolve=False)
+    return {key: value for key, value in found.items() if key != "hydra"}
+
+
 def resolved_quickly(*overrides):
-    """As `resolved`, for jobs of which many choose the same files: those are composed once."""
+    """As `resolved`, for jobs that choose from the same files: each is composed by itself."""
     words = OverridesParser.create().parse_overrides(list(overrides))
     files = [(CONFIGS / word.key_or_group).is_dir() for word in words]
-    config = copy.deepcopy(composed(*compress(overrides, files)))
+    common = [o for o in overrides if o.startswith(("experiment=", "debug="))]
+    base, changed = pieces(*common), {}
+    for file in compress(overrides, files):
+        own = {k: v for k, v in pieces(*common, file).items() if k not in base or v != base[k]}
+        assert not own.keys() & changed.keys(), f"{file} changes what another word changes, too"
+        changed |= own
+    config = OmegaConf.create(copy.deepcopy(base | changed), flags={"struct": True})
     for word, is_file in zip(words, files, strict=True):
         if not is_file:
             OmegaConf.update(config, word.key_or_group, word.value(), merge=True)
-    return plain(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]))
+    return plain(config)
 
 
 @pytest.mark.parametrize("experiment", options("experiment"))

@@ -121,7 +121,7 @@ TINY: dict[type[Defense], list[dict[str, Any]]] = {
             "decoders": 2,
             "lives": 1,
             "width": 8,
-            "finetune_epochs": 10,
+            "finetune_epochs": 6,
             "learning_rate": 0.01,
             "batch_size": 24,
         }
@@ -134,7 +134,7 @@ TINY: dict[type[Defense], list[dict[str, Any]]] = {
             "decoders": 2,
             "lives": 1,
             "width": 8,
-            "finetune_epochs": 6,
+            "finetune_epochs": 4,
             "transfer_epochs": 1,
             "tuning_epochs": 1,
             "learning_rate": 0.01,

@@ -29,6 +29,7 @@ CANDIDATES: tuple[Mapping[str, Any], ...] = (
     {"noise": 0.8},
     {"steps": 1000},
     {"learning_rate": 3e-3},
+    # lite-5's:
     {"noise": 0.0, "learning_rate": 3e-3, "steps": 1000, "batch_size": 64, "alignment": "moments"},
 )
 NETWORKS: tuple[tuple[type[LeNet5 | SixConv], Mapping[str, Any], tuple[str, ...]], ...] = (

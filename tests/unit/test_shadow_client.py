@@ -83,7 +83,7 @@ def test_a_decoder_that_learnt_with_noise_makes_more_of_a_shadow_that_is_off(lea
     assert leaks["labels, with noise"] > leaks["labels"] + 0.05
 
 
-def test_the_decoder_learns_from_features_with_noise_and_only_it_does():
+def test_the_decoder_learns_from_features_with_as_much_noise_as_it_is_told():
     heard = []
 
     class Listening(InverseNetwork):
